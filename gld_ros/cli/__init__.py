@@ -1,0 +1,1 @@
+"""The ``gld`` command: thin parsers over library calls."""

@@ -1,0 +1,1 @@
+"""Posed image sets: scene folders, nerfstudio, rosbag2, procedural rooms."""

@@ -1,0 +1,1 @@
+"""Pure geometry on numpy and torch: cameras, warps, plane sweep, clouds. No ROS, no network."""

@@ -1,0 +1,1 @@
+"""The GLD network in plain torch: encoder, diffusion transformers, sampler, decoders, checkpoints."""

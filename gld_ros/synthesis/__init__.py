@@ -1,0 +1,1 @@
+"""Posed views in, synthesised views out: engines, composition, provenance, scale."""

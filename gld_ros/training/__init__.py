@@ -1,0 +1,1 @@
+"""One training loop, a stage per model part."""
