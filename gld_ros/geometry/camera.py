@@ -88,7 +88,9 @@ class Camera:
 
     def resized(self, width: int, height: int) -> Camera:
         """The same field of view on another grid; x and y scale apart, pixel centres at integers."""
-        return Camera(width, height, scale_intrinsics(self.K, width / self.width, height / self.height), self.world_from_cam)
+        return Camera(
+            width, height, scale_intrinsics(self.K, width / self.width, height / self.height), self.world_from_cam
+        )
 
     def cropped(self, x0: int, y0: int, width: int, height: int) -> Camera:
         """The sub-window [x0, x0+width) x [y0, y0+height); it may reach outside the picture."""
