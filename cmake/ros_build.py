@@ -13,7 +13,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-PRUNE = Path(__file__).resolve().parent / "prune_missing_includes.cmake"
+PRUNE = Path(__file__).resolve().parent / "wheel_include_paths.cmake"
 
 
 def ros_prefix() -> str:
@@ -48,7 +48,9 @@ def cmake_install(source: Path, build: Path, destination: Path) -> None:
         "-DBUILD_TESTING=OFF", "-DCMAKE_BUILD_TYPE=Release",
     ]  # fmt: skip
     for command in (configure, ["cmake", "--build", str(build)], ["cmake", "--install", str(build)]):
-        subprocess.run(command, check=True, env=environment)
+        done = subprocess.run(command, env=environment, check=False)
+        if done.returncode:  # not an exception: setuptools swallows those in editable installs
+            raise SystemExit(f"building {name} failed with status {done.returncode}: {' '.join(command)}")
 
 
 def _package_name(source: Path) -> str:

@@ -1,16 +1,18 @@
 """Which ROS 2 wheels run and build gld_ros: the one list behind setup.py's [ros] extra and the Makefile.
 
-``python cmake/ros_wheels.py build kilted`` prints requirements for pip, one a line.
+``python cmake/ros_wheels.py build kilted`` prints requirements for pip, one a line;
+``python cmake/ros_wheels.py available`` prints "wheels", or why there are none for this machine.
 """
 
 from __future__ import annotations
 
+import platform
 import sys
 
+PYTHONS = ((3, 10), (3, 11), (3, 12), (3, 13))
 DISTROS = ("jazzy", "kilted")
 ONLY_WHERE_BUILT = '; sys_platform == "linux" and platform_machine == "x86_64"'
 
-JAZZY_ONLY = ""  # Kilted's packages no longer use it
 # name -> Kilted's version line. Libraries built for one distro fit no other, so each line is pinned;
 # the wheels called ros-jazzy-* pin themselves.
 RUNTIME = {
@@ -33,17 +35,17 @@ BUILD = {
     "ament-cmake-gtest": "2.7",
     "ament-cmake-pytest": "2.7",
     "ament-package": "0.17",
-    "python-cmake-module": JAZZY_ONLY,
     "rosidl-core-generators": "0.3",
     "rosidl-default-generators": "1.7",
     "rosidl-default-runtime": "1.7",
     "action-msgs": "2.3",
     "service-msgs": "2.3",
 }
+BUILD_OF_ONE = {"jazzy": ("ros-jazzy-python-cmake-module",), "kilted": ("ros-ament-cmake-ros-core==0.14.*",)}
 BUILD_TOOLS = (
     "setuptools>=68",  # editable installs with data files
     "wheel",
-    "cmake>=3.21,<4",  # 3.19: DEFER in prune_missing_includes.cmake; 4 drops policies that ament of Jazzy sets
+    "cmake>=3.21,<4",  # 3.19: DEFER in wheel_include_paths.cmake; 4 drops policies that ament of Jazzy sets
     "ninja",
     "numpy",
     "catkin_pkg",
@@ -59,8 +61,8 @@ def runtime(distro: str) -> list[str]:
 
 def build(distro: str) -> list[str]:
     """Requirements to build the interfaces without build isolation, runtime included."""
-    names = {name: line for name, line in BUILD.items() if distro == "jazzy" or line != JAZZY_ONLY}
-    return [*BUILD_TOOLS, *runtime(distro), *(_requirement(name, line, distro) for name, line in names.items())]
+    ament = [_requirement(name, line, distro) for name, line in BUILD.items()]
+    return [*BUILD_TOOLS, *runtime(distro), *ament, *(name + ONLY_WHERE_BUILT for name in BUILD_OF_ONE[distro])]
 
 
 def _requirement(name: str, kilted_line: str, distro: str) -> str:
@@ -71,5 +73,27 @@ def _requirement(name: str, kilted_line: str, distro: str) -> str:
     return f"ros-{name}=={kilted_line}.*{ONLY_WHERE_BUILT}"
 
 
+def available() -> str:
+    """Either "wheels", or why there are none for this machine and Python."""
+    if sys.platform != "linux" or platform.machine() != "x86_64":
+        return f"ROS wheels exist for Linux x86_64, this is {platform.system()} {platform.machine()}"
+    if sys.version_info[:2] not in PYTHONS:
+        return f"ROS wheels exist for Python 3.10 to 3.13, this is {platform.python_version()}"
+    return "wheels"
+
+
+def main() -> None:
+    """Print what the command line asks for."""
+    match sys.argv[1:]:
+        case ["available"]:
+            print(available())
+        case ["runtime", distro]:
+            print("\n".join(runtime(distro)))
+        case ["build", distro]:
+            print("\n".join(build(distro)))
+        case _:
+            raise SystemExit("usage: ros_wheels.py available | runtime DISTRO | build DISTRO")
+
+
 if __name__ == "__main__":
-    print("\n".join({"runtime": runtime, "build": build}[sys.argv[1]](sys.argv[2])))
+    main()
