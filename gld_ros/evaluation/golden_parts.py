@@ -1,0 +1,346 @@
+"""Recomputing the golden files of single network parts."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import re
+from functools import cached_property
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from gld_ros.evaluation.goldens import GoldenFile, find_grid, output
+from gld_ros.model.camera_map import relative_cameras
+from gld_ros.model.config import IMAGENET_MEAN, IMAGENET_STD
+from gld_ros.model.depth_head import DepthOutput, uv_embedding
+from gld_ros.model.dit import DiT, DiTInputs
+from gld_ros.model.layers import map_to_tokens, tokens_to_map
+from gld_ros.model.rgb_decoder import to_rgb, unpatchify
+from gld_ros.model.sampler import GuidedVelocity
+from gld_ros.model.statistics import LatentStatistics
+
+
+class Watch:
+    """Remembers what named submodules return while they run."""
+
+    def __init__(self, module: nn.Module, names: list[str]) -> None:
+        self.seen: dict[str, Tensor] = {}
+        self._handles = [
+            module.get_submodule(name).register_forward_hook(
+                lambda _module, _args, result, name=name: self.seen.__setitem__(name, result)
+            )
+            for name in names
+        ]
+
+    def __enter__(self) -> dict[str, Tensor]:
+        return self.seen
+
+    def __exit__(self, *_: object) -> None:
+        for handle in self._handles:
+            handle.remove()
+
+
+class EncoderFile(GoldenFile):
+    """Specification section 2."""
+
+    name = "da3_encoder"
+
+    @cached_property
+    def _blocks(self) -> dict[str, Tensor]:
+        encoder = self.folder.encoder
+        with Watch(encoder, [f"blocks.{index}" for index in range(encoder.config.blocks)]) as seen:
+            encoder(self.given("rgb01"))
+        return seen
+
+    def _levels(self, suffix: str, alone: bool) -> list[Tensor]:
+        rgb = self.given(f"rgb01{suffix or ''}")
+        return self.folder.encoder(rgb.flatten(0, 1).unsqueeze(1) if alone else rgb)
+
+    @output(r"pos_embed_resampled")
+    def positions(self) -> Tensor:
+        height, width = self.given("rgb01").shape[-2:]
+        patch = self.folder.encoder.config.patch
+        return self.folder.encoder.positions((height // patch, width // patch))
+
+    @output(r"tokens_after_embedding(_\d+x\d+)?")
+    def tokens(self, suffix: str | None) -> Tensor:
+        return self.folder.encoder.embed(self.given(f"rgb01{suffix or ''}"))
+
+    @output(r"images_norm(_\d+x\d+)?")
+    def images(self, suffix: str | None) -> Tensor:
+        rgb = self.given(f"rgb01{suffix or ''}")
+        return (rgb - rgb.new_tensor(IMAGENET_MEAN).view(3, 1, 1)) / rgb.new_tensor(IMAGENET_STD).view(3, 1, 1)
+
+    @output(r"after_block_(\d+)")
+    def block(self, index: str) -> Tensor:
+        return self._blocks[f"blocks.{int(index)}"]
+
+    @output(r"(joint|single)_level([0-3])_(raw|ln)(_\d+x\d+)?")
+    def level(self, how: str, level: str, form: str, suffix: str | None) -> Tensor:
+        raw = self._levels(suffix or "", how == "single")[int(level)]
+        return self.folder.encoder.layer_normed(raw) if form == "ln" else raw
+
+
+class DiTFile(GoldenFile):
+    """Specification sections 8 to 10."""
+
+    @property
+    def dit(self) -> DiT:
+        raise NotImplementedError
+
+    def _inputs(self, views: int | None = None, cond_num: int | None = None, source: bool = True) -> DiTInputs:
+        return DiTInputs(
+            cond_num=int(self.given("cond_num")) if cond_num is None else cond_num,
+            ref_cond=self.given("ref_cond")[:views].unsqueeze(0),
+            camera_map=self.given("camera_map")[:views].unsqueeze(0),
+            cam_from_ref=self.given("viewmats")[:, :views],
+            K=self.given("K")[:, :views],
+            source=self.given("source_level1")[:views].unsqueeze(0) if source and self.has("source_level1") else None,
+        )
+
+    def _run(self, inputs: DiTInputs, dit: DiT | None = None) -> Tensor:
+        views = inputs.K.shape[1]
+        return (dit or self.dit)(self.given("x_t")[:views].unsqueeze(0), self.given("t")[:views].unsqueeze(0), inputs)
+
+    @cached_property
+    def _inner(self) -> dict[str, Tensor]:
+        dit = self.dit
+        names = ["t_embedder", "camera_embedder", "s_projector", "final_layer"]
+        with Watch(dit, names + [f"blocks.{index}" for index in range(len(dit.blocks))]) as seen:
+            self._run(self._inputs())
+        return seen
+
+    @output(r"velocity")
+    def velocity(self) -> Tensor:
+        return self._run(self._inputs())
+
+    @output(r"velocity_uncond")
+    def unconditional(self) -> Tensor:
+        return self._run(self._inputs().unconditional(self.dit.config))
+
+    @output(r"velocity_cfg([\d.]+)")
+    def guided(self, guidance: str) -> Tensor:
+        velocity = GuidedVelocity(self.dit, self._inputs(), float(guidance))
+        return velocity(self.given("x_t").unsqueeze(0), self.given("t").unsqueeze(0))
+
+    @output(r"velocity_V(\d+)_C(\d+)")
+    def fewer_views(self, views: str, cond_num: str) -> Tensor:
+        return self._run(self._inputs(int(views), int(cond_num)))
+
+    @output(r"velocity_without_source")
+    def without_source(self) -> Tensor:
+        return self._run(self._inputs(source=False))
+
+    @output(r"velocity_prope_true_size")
+    def true_size(self) -> Tensor:
+        dit = copy.copy(self.dit)
+        dit.config = dataclasses.replace(dit.config, prope_size=None)
+        return self._run(self._inputs(), dit)
+
+    @output(r"velocity_two_scenes")
+    def two_scenes(self) -> Tensor:
+        first = self._inputs()
+        c2w, K, x_in = self.given("scene2/c2w"), self.given("scene2/K"), self.given("scene2/x_in")
+        cameras = relative_cameras(c2w, K)
+        height, width = first.camera_map.shape[-2:]
+        ref_cond, x_t = x_in.unsqueeze(0).chunk(2, dim=2)
+        second_map = cameras.map(first.cond_num, (height, width), (-0.5, 0.5))
+        inputs = DiTInputs(
+            first.cond_num,
+            torch.cat([first.ref_cond, ref_cond]),
+            torch.cat([first.camera_map, second_map]),
+            torch.cat([first.cam_from_ref, cameras.cam_from_ref_scaled().float()]),
+            torch.cat([first.K, K]),
+        )
+        x = torch.cat([self.given("x_t").unsqueeze(0), x_t])
+        return self.dit(x, torch.stack([self.given("t"), self.given("scene2/t")]), inputs)
+
+    @output(r"inter/(time_embedding|camera_tokens|decoder_condition_s|final_tokens|after_block_\d+)")
+    def inner(self, name: str) -> Tensor:
+        modules = {
+            "time_embedding": "t_embedder",
+            "camera_tokens": "camera_embedder",
+            "decoder_condition_s": "s_projector",
+            "final_tokens": "final_layer",
+        }
+        block = re.fullmatch(r"after_block_(\d+)", name)
+        return self._inner[f"blocks.{int(block.group(1))}" if block else modules[name]]
+
+
+class Level1File(DiTFile):
+    """Specification section 8."""
+
+    name = "ddt_level1"
+
+    @property
+    def dit(self) -> DiT:
+        return self.folder.level1
+
+
+class CascadeFile(DiTFile):
+    """Specification section 9."""
+
+    name = "ddt_cascade"
+
+    @property
+    def dit(self) -> DiT:
+        return self.folder.cascade
+
+
+class RgbFile(GoldenFile):
+    """Specification section 5.1."""
+
+    name = "mae_decoder"
+
+    def _grid(self, suffix: str) -> tuple[int, int]:
+        tokens = self.given(f"features_4levels{suffix}").shape[1]
+        patch = self.folder.rgb_decoder.config.patch
+        candidates: list[tuple[int, int] | None] = []
+        if suffix:
+            height, width = (int(part) for part in suffix.strip("_").split("x"))
+            candidates.append((height // patch, width // patch))
+        for name in (f"out/rgb{suffix}", f"out/rgb_imagenet_space{suffix}"):
+            if name in self.tensors:
+                height, width = self.tensors[name].shape[-2:]
+                candidates.append((height // patch, width // patch))
+        tables = [re.fullmatch(r"out/pos_embed_(\d+)x(\d+)", name) for name in self.tensors]
+        candidates += [(int(table.group(1)), int(table.group(2))) for table in tables if table]
+        return find_grid(tokens, [*candidates, self.folder.common_grid()])
+
+    @output(r"pos_embed_(\d+)x(\d+)")
+    def positions(self, rows: str, columns: str) -> Tensor:
+        return self.folder.rgb_decoder.positions((int(rows), int(columns)))
+
+    @output(r"logits(_\d+x\d+)?")
+    def logits(self, suffix: str | None) -> Tensor:
+        return self.folder.rgb_decoder.logits(self.given(f"features_4levels{suffix or ''}"), self._grid(suffix or ""))
+
+    @output(r"rgb_imagenet_space(_\d+x\d+)?")
+    def normalised(self, suffix: str | None) -> Tensor:
+        patch = self.folder.rgb_decoder.config.patch
+        return unpatchify(self.logits(suffix).float(), self._grid(suffix or ""), patch)
+
+    @output(r"rgb(_\d+x\d+)?")
+    def rgb(self, suffix: str | None) -> Tensor:
+        return to_rgb(self.normalised(suffix))
+
+
+class DepthFile(GoldenFile):
+    """Specification section 5.2."""
+
+    name = "dpt_decoder"
+    UPSAMPLING: ClassVar[dict[str, int]] = {"ray": 8, "ray_conf": 8, "stage0_resized": 4, "stage2_resized": 1}
+
+    @cached_property
+    def _levels(self) -> list[Tensor]:
+        return [self.given(f"level{level}_ln") for level in range(4)]
+
+    @cached_property
+    def _grid(self) -> tuple[int, int]:
+        patch = self.folder.depth_head.config.patch
+        candidates: list[tuple[int, int] | None] = []
+        for name, factor in {"depth": patch, "depth_conf": patch, **self.UPSAMPLING}.items():
+            if f"out/{name}" in self.tensors:
+                shape = self.tensors[f"out/{name}"].shape
+                rows, columns = shape[2:4]
+                candidates.append((rows // factor, columns // factor))
+        return find_grid(self._levels[0].shape[2], [*candidates, self.folder.common_grid()])
+
+    @cached_property
+    def _result(self) -> tuple[DepthOutput, dict[str, Tensor]]:
+        head = self.folder.depth_head
+        with Watch(head.scratch, ["output_conv1", "output_conv1_aux.3"]) as seen:
+            result: DepthOutput = head(self._levels, self._grid)
+        return result, seen
+
+    @output(r"(depth|depth_conf|ray|ray_conf)")
+    def field(self, name: str) -> Tensor:
+        value: Tensor = getattr(self._result[0], name)
+        return value
+
+    @output(r"stage([0-3])_resized")
+    def stage(self, index: str) -> Tensor:
+        return self.folder.depth_head.stages([level[0, :1] for level in self._levels], self._grid)[int(index)]
+
+    @output(r"fused_(main|aux_finest)_after_conv1_view0")
+    def fused(self, chain: str) -> Tensor:
+        return self._result[1]["output_conv1" if chain == "main" else "output_conv1_aux.3"][:1]
+
+    @output(r"uv_embed_c(\d+)_rows(\d+)_cols(\d+)")
+    def embedding(self, channels: str, rows: str, columns: str) -> Tensor:
+        like = torch.zeros(int(channels), int(rows), int(columns), device=self.folder.device)
+        return uv_embedding(like, self._grid[1] / self._grid[0])
+
+
+class PropagateFile(GoldenFile):
+    """Specification sections 3 and 4."""
+
+    name = "propagate"
+
+    @cached_property
+    def statistics(self) -> LatentStatistics:
+        mean, var = self.given("stats_level1_mean"), self.given("stats_level1_var")
+        statistics = LatentStatistics(mean.numel()).to(self.folder.device)
+        statistics.set(mean, var)
+        return statistics
+
+    @cached_property
+    def _latents(self) -> Tensor:
+        views = self.given("level1_norm")
+        return views.unsqueeze(0)
+
+    @property
+    def _grid(self) -> tuple[int, int]:
+        return (self._latents.shape[-2], self._latents.shape[-1])
+
+    @cached_property
+    def _cls_alone(self) -> Tensor:
+        rgb = self.given("cond_rgb01").flatten(0, 1).unsqueeze(1)
+        cls: Tensor = self.folder.encoder(rgb, last_level=1)[1][:, 0, 0]
+        return cls
+
+    @cached_property
+    def _propagated(self) -> list[Tensor]:
+        raw = self.statistics.denormalise(map_to_tokens(self._latents))
+        cls = self._cls_alone[:1].float().expand(raw.shape[1], -1).unsqueeze(0)
+        return [torch.cat([cls.unsqueeze(2), raw], dim=2), *self.folder.encoder.propagate(raw, cls, self._grid)]
+
+    @output(r"cls_level1_norm_per_cond_view_encoded_alone")
+    def cls_alone(self) -> Tensor:
+        return self.statistics.normalise(self._cls_alone)
+
+    @output(r"cls_level1_norm_used")
+    def cls_used(self) -> Tensor:
+        return self.statistics.normalise(self._propagated[0][0, :, 0])
+
+    @output(r"level1_raw")
+    def level1_raw(self) -> Tensor:
+        return tokens_to_map(self._propagated[0][:, :, 1:], self._grid)
+
+    @output(r"level([123])_raw_cls")
+    def raw_cls(self, level: str) -> Tensor:
+        return self._propagated[int(level) - 1][:, :, 0]
+
+    @output(r"level([123])_ln_patches")
+    def patches(self, level: str) -> Tensor:
+        return self.folder.encoder.layer_normed(self._propagated[int(level) - 1][:, :, 1:])
+
+    @cached_property
+    def _true_level1(self) -> Tensor:
+        level1: Tensor = self.folder.encoder(self.given("rgb01_all_views"), last_level=1)[1]
+        return level1
+
+    @output(r"encoded_level1_norm")
+    def encoded(self) -> Tensor:
+        return tokens_to_map(self.statistics.normalise(self._true_level1[:, :, 1:]), self._grid)
+
+    @output(r"level([23])_ln_from_true_level1")
+    def round_trip(self, level: str) -> Tensor:
+        true = self.statistics.denormalise(self.statistics.normalise(self._true_level1))
+        levels = self.folder.encoder.propagate(true[:, :, 1:], true[:, :, 0], self._grid)
+        return self.folder.encoder.layer_normed(levels[int(level) - 2][:, :, 1:])
+
+
+PART_FILES: list[type[GoldenFile]] = [EncoderFile, Level1File, CascadeFile, RgbFile, DepthFile, PropagateFile]

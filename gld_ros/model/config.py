@@ -1,0 +1,265 @@
+"""Sizes and switches of every network part: the released model and small ones are the same code.
+
+Fields under "quirk" repeat what the released weights were trained with even where another choice
+looks more natural (GLD specification section 15); fields marked "open" can only be settled with the
+released files and hold the specification's default.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from dataclasses import dataclass, field
+from typing import Any, Literal, get_type_hints
+
+from gld_ros.errors import GldError
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+@dataclass(frozen=True)
+class EncoderConfig:
+    """The frozen Depth Anything 3 backbone (specification section 2)."""
+
+    patch: int = 14
+    width: int = 768
+    blocks: int = 12
+    heads: int = 12
+    mlp_hidden: int = 3072
+    position_grid: int = 37  # the position table is position_grid x position_grid plus one
+    alt_start: int = 4  # from here odd blocks attend across views; the camera token enters before this block
+    rope_start: int = 4
+    qk_norm_start: int = 4
+    rope_base: float = 100.0
+    level_blocks: tuple[int, int, int, int] = (5, 7, 9, 11)  # levels 0..3 are taken after these blocks
+    level_features: Literal["concat", "last"] = "concat"  # concat: last local block's output joined with this block's
+    block_norm_eps: float = 1e-6
+    qk_norm_eps: float = 1e-5
+    final_norm_eps: float = 1e-5
+    position_offset: float = 0.1  # quirk: the table is resampled by the factor (h + 0.1) / grid, not by size
+
+    def __post_init__(self) -> None:
+        _divides("encoder heads", self.width, self.heads, 4)
+        if list(self.level_blocks) != sorted(set(self.level_blocks)) or self.level_blocks[-1] >= self.blocks:
+            raise GldError(f"level_blocks {self.level_blocks} must rise and stay below blocks = {self.blocks}")
+
+    @property
+    def channels(self) -> int:
+        """Channels of one level's feature."""
+        return 2 * self.width if self.level_features == "concat" else self.width
+
+    def is_global(self, block: int) -> bool:
+        """Does this block attend over all views of the scene?"""
+        return block >= self.alt_start and block % 2 == 1
+
+
+@dataclass(frozen=True)
+class DiTConfig:
+    """A diffusion transformer with a narrow encoder and a wide decoder (specification sections 7-9)."""
+
+    latent_channels: int = 1536
+    patch: int = 14
+    encoder_width: int = 768
+    encoder_blocks: int = 28
+    encoder_heads: int = 16
+    decoder_width: int = 2048
+    decoder_blocks: int = 6
+    decoder_heads: int = 16
+    time_frequencies: int = 256
+    rope_base: float = 100.0
+    norm_eps: float = 1e-6
+    split_embedders: bool = True  # condition and target views have input embedders of their own
+    source_channels: int = 0  # > 0: the encoder sees this many channels of a source (level 1) instead of x_t
+    warp_channels: int = 0  # > 0: both halves also see this many channels of a geometric guess (small models)
+    prediction: Literal["velocity", "data"] = "velocity"  # what the last layer means; data adds the warp as residual
+    prope_size: tuple[int, int] | None = None  # quirk, open: (W, H) that normalises K; the cascade fixes (504, 504)
+    prope_key_inverse: bool = False  # quirk: keys and values use K itself where the published PRoPE uses its inverse
+    uncond_intrinsics: Literal["identity", "keep"] = "identity"  # quirk: unguided level 1 drops K, the cascade keeps it
+
+    def __post_init__(self) -> None:
+        # PRoPE cuts a head into d/2 in groups of 4, and twice d/4 in pairs.
+        _divides("DiT encoder heads", self.encoder_width, self.encoder_heads, 8)
+        _divides("DiT decoder heads", self.decoder_width, self.decoder_heads, 8)
+        if self.warp_channels not in (0, self.latent_channels + 1):
+            raise GldError(
+                f"warp_channels is {self.warp_channels}, must be 0 or latent_channels + 1 = {self.latent_channels + 1} "
+                "(the warped latent and its coverage)"
+            )
+
+
+@dataclass(frozen=True)
+class RgbDecoderConfig:
+    """The masked-autoencoder style picture decoder (specification section 5.1)."""
+
+    in_channels: int = 6144
+    width: int = 1152
+    layers: int = 28
+    heads: int = 16
+    mlp_hidden: int = 4096
+    base_grid: tuple[int, int] = (36, 36)
+    patch: int = 14
+    norm_eps: float = 1e-12
+    features: Literal["layer_normed", "raw"] = "layer_normed"  # open: form of the levels it reads
+
+    def __post_init__(self) -> None:
+        _divides("RGB decoder heads", self.width, self.heads, 1)
+
+
+@dataclass(frozen=True)
+class DepthHeadConfig:
+    """The DualDPT depth and ray head (specification section 5.2)."""
+
+    in_channels: int = 1536
+    features: int = 128
+    stage_channels: tuple[int, int, int, int] = (96, 192, 384, 768)
+    head_channels: int = 32
+    patch: int = 14
+    norm_eps: float = 1e-5
+
+
+@dataclass(frozen=True)
+class CameraConfig:
+    """How cameras become network inputs (specification sections 6 and 7)."""
+
+    ray_offset_px: tuple[float, float] = (-0.5, 0.5)  # quirk: x of the pixel grid is shifted the "wrong" way
+    pose_reference: Literal["last", "first"] = "last"  # quirk: poses are relative to the last view, a target
+
+
+@dataclass(frozen=True)
+class SamplerConfig:
+    """Euler sampling of the flow (specification section 10)."""
+
+    points: int = 50  # quirk: this many grid points are one update fewer
+    shift: float = math.sqrt(1536 * 18 * 18 * 8 / 4096)  # quirk: 31.18 at evaluation, 19.60 in training
+    guidance: float = 1.5  # 1 or less switches guidance off
+    last: float = 0.001  # quirk: unshifted time of the last point; the result keeps about 3 % noise. 0 ends at the data
+
+    def __post_init__(self) -> None:
+        if self.points < 2:
+            raise GldError(f"sampler points is {self.points}, must be at least 2 (one update)")
+        if not self.shift > 0:
+            raise GldError(f"sampler shift is {self.shift}, must be above 0")
+        if not 0 <= self.last < 1:
+            raise GldError(f"sampler last is {self.last}, must lie in [0, 1)")
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """All parts of one model. ``cascade`` is None when one transformer makes levels 0 and 1 jointly."""
+
+    name: str = "gld-da3-base"
+    encoder: EncoderConfig = field(default_factory=EncoderConfig)
+    level1: DiTConfig = field(default_factory=DiTConfig)
+    cascade: DiTConfig | None = field(
+        default_factory=lambda: DiTConfig(
+            decoder_blocks=2,
+            split_embedders=False,
+            source_channels=1536,
+            prope_size=(504, 504),
+            uncond_intrinsics="keep",
+        )
+    )
+    rgb: RgbDecoderConfig = field(default_factory=RgbDecoderConfig)
+    depth: DepthHeadConfig = field(default_factory=DepthHeadConfig)
+    camera: CameraConfig = field(default_factory=CameraConfig)
+    sampler: SamplerConfig = field(default_factory=SamplerConfig)
+    statistics_eps: float = 1e-5
+    propagation_cls: Literal["first_alone", "first_joint"] = "first_alone"  # quirk: every view gets the first
+    # condition view's class vector, from encoding that view alone (or, cheaper, from the joint encoding)
+    trained_views: int = 8  # more views run, with a warning
+    trained_sizes: tuple[tuple[int, int], ...] = ((504, 504), (504, 378), (504, 336), (504, 280))  # (W, H)
+
+    def __post_init__(self) -> None:
+        channels = self.encoder.channels
+        patches = {part.patch for part in (self.encoder, self.level1, self.rgb, self.depth)}
+        expected = channels if self.cascade is not None else 2 * channels
+        if self.level1.latent_channels != expected:
+            raise GldError(f"level1.latent_channels is {self.level1.latent_channels}, the encoder gives {expected}")
+        if self.cascade is not None and self.cascade.latent_channels != channels:
+            raise GldError(f"cascade.latent_channels is {self.cascade.latent_channels}, the encoder gives {channels}")
+        if self.cascade is not None:
+            patches.add(self.cascade.patch)
+        if len(patches) != 1:
+            raise GldError(f"patch sizes {sorted(patches)} differ between parts, all must be equal")
+        if self.rgb.in_channels != 4 * channels or self.depth.in_channels != channels:
+            raise GldError(
+                f"decoders read {self.rgb.in_channels} (RGB) and {self.depth.in_channels} (depth) channels, "
+                f"the encoder gives {4 * channels} and {channels}"
+            )
+
+    @property
+    def joint(self) -> bool:
+        """Does one transformer make levels 0 and 1 together?"""
+        return self.cascade is None
+
+    def to_json(self) -> str:
+        """One line of JSON that ``from_json`` reads back to an equal config."""
+        return json.dumps(dataclasses.asdict(self), sort_keys=True)
+
+    @staticmethod
+    def from_json(text: str) -> ModelConfig:
+        """Read what ``to_json`` wrote. Raises GldError on unknown names or wrong types."""
+        try:
+            values = json.loads(text)
+        except json.JSONDecodeError as error:
+            raise GldError(f"model configuration is not JSON: {error}") from None
+        result: ModelConfig = config_from_dict(ModelConfig, values)
+        return result
+
+
+def released_config() -> ModelConfig:
+    """The published DA3-Base model: 1.8 G parameters."""
+    return ModelConfig()
+
+
+def config_from_dict(kind: type, values: Any, where: str = "") -> Any:
+    """Build the frozen dataclass ``kind`` from plain data; unknown names and wrong types raise GldError."""
+    if not isinstance(values, dict):
+        raise GldError(f"configuration {where or kind.__name__} must be a mapping, is {type(values).__name__}")
+    hints = get_type_hints(kind)
+    unknown = sorted(set(values) - set(hints))
+    if unknown:
+        raise GldError(f"configuration {where or kind.__name__} has unknown names {unknown}, known: {sorted(hints)}")
+    parsed = {name: _parse(hints[name], value, f"{where}.{name}".strip(".")) for name, value in values.items()}
+    return kind(**parsed)
+
+
+def _parse(hint: Any, value: Any, where: str) -> Any:
+    """One field: nested dataclasses, optionals, tuples, literals and plain numbers."""
+    options = [hint]
+    if type(None) in getattr(hint, "__args__", ()):
+        if value is None:
+            return None
+        options = [kind for kind in hint.__args__ if kind is not type(None)]
+    kind = options[0]
+    if dataclasses.is_dataclass(kind) and isinstance(kind, type):
+        return config_from_dict(kind, value, where)
+    origin = getattr(kind, "__origin__", kind)
+    if origin is Literal:
+        if value in kind.__args__:
+            return value
+        raise GldError(f"configuration {where} is {value!r}, must be one of {list(kind.__args__)}")
+    if origin is tuple:
+        if not isinstance(value, list | tuple):
+            raise GldError(f"configuration {where} must be a list, is {value!r}")
+        inner = kind.__args__
+        if inner[-1] is Ellipsis:
+            inner = (inner[0],) * len(value)
+        if len(inner) != len(value):
+            raise GldError(f"configuration {where} has {len(value)} entries, must have {len(inner)}")
+        return tuple(_parse(part, entry, where) for part, entry in zip(inner, value, strict=True))
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
+        raise GldError(f"configuration {where} is {value!r}, must be {kind.__name__}")
+    return value
+
+
+def _divides(what: str, width: int, heads: int, multiple: int) -> None:
+    if heads < 1 or width % heads or (width // heads) % multiple:
+        raise GldError(
+            f"{what}: width {width} over {heads} heads gives {width / max(heads, 1):g} channels a head, "
+            f"must be a multiple of {multiple}"
+        )

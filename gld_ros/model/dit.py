@@ -1,0 +1,263 @@
+"""The multi-view diffusion transformer: one class for level 1, the cascade, and small joint models.
+
+GLD specification sections 8 and 9. A narrow encoder turns the condition into one vector per token; a wide decoder
+reads the noisy latent under that vector. Parameter names are those of the released files.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from gld_ros.errors import GldError
+from gld_ros.model.config import DiTConfig
+from gld_ros.model.encoder import PatchEmbed
+from gld_ros.model.layers import RMSNorm, SwiGLU, merge_heads, split_heads, tokens_to_map
+from gld_ros.model.prope import Prope, prope
+
+MIN_TIME = 1e-3  # a velocity made of a data prediction divides by no smaller time
+
+
+@dataclass(frozen=True, eq=False)
+class DiTInputs:
+    """Everything about a scene batch that stays the same while sampling. Condition views come first."""
+
+    cond_num: int
+    ref_cond: Tensor  # (B, V, D, h, w) clean normalised latents of condition views, zeros for targets
+    camera_map: Tensor  # (B, V, 7, H, W)
+    cam_from_ref: Tensor  # (B, V, 4, 4) with scaled translations
+    K: Tensor  # (B, V, 3, 3) pixels of H x W
+    source: Tensor | None = None  # (B, V, source_channels, h, w)
+    warp: Tensor | None = None  # (B, V, D + 1, h, w) warped latents and their coverage in [0, 1]
+
+    def unconditional(self, config: DiTConfig) -> DiTInputs:
+        """The same without cameras, for guidance (specification section 10): rays zero, poses identity."""
+        rays_off = self.camera_map.clone()
+        rays_off[:, :, 1:] = 0
+        keep = config.uncond_intrinsics == "keep"
+        identity = torch.eye(4, device=self.K.device, dtype=self.cam_from_ref.dtype)
+        return dataclasses.replace(
+            self,
+            camera_map=rays_off,
+            cam_from_ref=identity.expand_as(self.cam_from_ref),
+            K=self.K if keep else torch.eye(3, device=self.K.device, dtype=self.K.dtype).expand_as(self.K),
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class DiTCondition:
+    """What ``DiT.prepare`` computes once per sampling."""
+
+    inputs: DiTInputs
+    camera_tokens: Tensor  # (B, V, N, encoder_width)
+    encoder_prope: Prope
+    decoder_prope: Prope
+
+
+class DiT(nn.Module):
+    """Predicts the velocity (noise - data) of all views' latents, or the data itself (``config.prediction``)."""
+
+    def __init__(self, config: DiTConfig) -> None:
+        super().__init__()
+        self.config = config
+        narrow, wide = config.encoder_width, config.decoder_width
+        channels = config.latent_channels
+        decoder_in = 2 * channels + config.warp_channels
+        encoder_in = channels + (config.source_channels or channels) + config.warp_channels
+        for name, fan_in, width in (("x_embedder", decoder_in, wide), ("s_embedder", encoder_in, narrow)):
+            for suffix in ("_ref", "_tgt") if config.split_embedders else ("",):
+                self.add_module(name + suffix, PatchEmbed(fan_in, width, 1))
+        self.t_embedder = TimeEmbedder(config.time_frequencies, narrow)
+        self.camera_embedder = PatchEmbed(7, narrow, config.patch)
+        self.s_projector = nn.Linear(narrow, wide)
+        self.blocks = nn.ModuleList(
+            [DiTBlock(narrow, config.encoder_heads, config.norm_eps) for _ in range(config.encoder_blocks)]
+            + [DiTBlock(wide, config.decoder_heads, config.norm_eps) for _ in range(config.decoder_blocks)]
+        )
+        self.final_layer = FinalLayer(wide, channels, config.norm_eps)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Type the transformer blocks compute in."""
+        return self.s_projector.weight.dtype
+
+    def prepare(self, inputs: DiTInputs) -> DiTCondition:
+        """Embed cameras and build PRoPE transforms, which no step of the sampler changes."""
+        config = self.config
+        self._check(inputs)
+        height, width = inputs.camera_map.shape[-2:]
+        grid = (inputs.ref_cond.shape[-2], inputs.ref_cond.shape[-1])
+        maps = inputs.camera_map.flatten(0, 1).to(self.dtype)
+        tokens = self.camera_embedder(maps).unflatten(0, inputs.camera_map.shape[:2])
+        encoder_prope, decoder_prope = (
+            prope(
+                inputs.cam_from_ref,
+                inputs.K,
+                config.prope_size or (width, height),
+                grid,
+                head,
+                config.rope_base,
+                config.prope_key_inverse,
+            )
+            for head in (
+                config.encoder_width // config.encoder_heads,
+                config.decoder_width // config.decoder_heads,
+            )
+        )
+        return DiTCondition(inputs, tokens, encoder_prope, decoder_prope)
+
+    def forward(self, x_t: Tensor, t: Tensor, condition: DiTInputs | DiTCondition) -> Tensor:
+        """One evaluation.
+
+        Args:
+            x_t: noisy normalised latents of every view, condition views too, (B, V, D, h, w).
+            t: time in [0, 1], 1 is pure noise, (B,) or (B, V).
+            condition: raw inputs, or what ``prepare`` made of them.
+
+        Returns:
+            (B, V, D, h, w) fp32: velocity or data, as ``config.prediction`` says.
+        """
+        if isinstance(condition, DiTInputs):
+            condition = self.prepare(condition)
+        inputs, views = condition.inputs, x_t.shape[1]
+        grid = (x_t.shape[-2], x_t.shape[-1])
+        if t.dim() == 1:
+            t = t.unsqueeze(1).expand(-1, views)
+        e = self.t_embedder(t.flatten()).to(self.dtype).unflatten(0, t.shape).unsqueeze(2)  # (B, V, 1, narrow)
+
+        encoder_sees = x_t if inputs.source is None else inputs.source
+        s = self._embed("s_embedder", [inputs.ref_cond, encoder_sees], inputs) + condition.camera_tokens
+        c = F.silu(e)
+        for block in self.blocks[: self.config.encoder_blocks]:
+            s = block(s, c, condition.encoder_prope)
+        s = self.s_projector(F.silu(e + s))
+
+        x = self._embed("x_embedder", [inputs.ref_cond, x_t], inputs)
+        for block in self.blocks[self.config.encoder_blocks :]:
+            x = block(x, s, condition.decoder_prope)
+        out = tokens_to_map(self.final_layer(x, s), grid).float()
+        if self.config.prediction == "data" and inputs.warp is not None:
+            out = out + inputs.warp[:, :, :-1].float()
+        return out
+
+    def velocity(self, x_t: Tensor, t: Tensor, condition: DiTInputs | DiTCondition) -> Tensor:
+        """noise - data at (x_t, t), whatever the network predicts; shapes as in ``forward``."""
+        prediction: Tensor = self(x_t, t, condition)
+        if self.config.prediction == "velocity":
+            return prediction
+        time = t.view(*t.shape, *(1,) * (x_t.dim() - t.dim()))
+        return (x_t - prediction) / time.clamp(min=MIN_TIME)
+
+    def _embed(self, name: str, parts: list[Tensor], inputs: DiTInputs) -> Tensor:
+        """Join channels and embed each view, condition views by their own embedder where there are two."""
+        if inputs.warp is not None:
+            parts = [*parts, inputs.warp]
+        x = torch.cat([part.to(self.dtype) for part in parts], dim=2)
+        cuts = {"_ref": x[:, : inputs.cond_num], "_tgt": x[:, inputs.cond_num :]}
+        if not self.config.split_embedders:
+            cuts = {"": x}
+        return torch.cat(
+            [
+                self.get_submodule(name + suffix)(views.flatten(0, 1)).unflatten(0, views.shape[:2])
+                for suffix, views in cuts.items()
+                if views.shape[1]
+            ],
+            dim=1,
+        )
+
+    def _check(self, inputs: DiTInputs) -> None:
+        config = self.config
+        views, (rows, columns) = inputs.ref_cond.shape[1], inputs.ref_cond.shape[-2:]
+        if not 1 <= inputs.cond_num <= views:
+            raise GldError(f"cond_num is {inputs.cond_num}, must lie in 1..{views} (the number of views)")
+        if inputs.ref_cond.shape[2] != config.latent_channels:
+            raise GldError(f"latents have {inputs.ref_cond.shape[2]} channels, this model has {config.latent_channels}")
+        if tuple(inputs.camera_map.shape[-2:]) != (rows * config.patch, columns * config.patch):
+            raise GldError(
+                f"camera map is {tuple(inputs.camera_map.shape[-2:])}, latents of {rows}x{columns} patches "
+                f"need {(rows * config.patch, columns * config.patch)}"
+            )
+        if (inputs.warp is not None) != (config.warp_channels > 0):
+            raise GldError(f"warp is {'given' if inputs.warp is not None else 'missing'}, config says otherwise")
+
+
+class DiTBlock(nn.Module):
+    """Attention and SwiGLU, each modulated and gated by a condition vector per view or per token."""
+
+    def __init__(self, width: int, heads: int, eps: float) -> None:
+        super().__init__()
+        self.norm1 = RMSNorm(width, eps)
+        self.attn = PropeAttention(width, heads)
+        self.norm2 = RMSNorm(width, eps)
+        self.mlp = SwiGLU(width)
+        self.adaLN_modulation = nn.Sequential(nn.SiLU(), nn.Linear(width, 6 * width))
+
+    def forward(self, x: Tensor, condition: Tensor, transform: Prope) -> Tensor:
+        """x (B, V, N, width), condition (B, V, 1 or N, width)."""
+        shift1, scale1, gate1, shift2, scale2, gate2 = self.adaLN_modulation(condition).chunk(6, dim=-1)
+        x = x + gate1 * self.attn(self.norm1(x) * (1 + scale1) + shift1, transform)
+        out: Tensor = x + gate2 * self.mlp(self.norm2(x) * (1 + scale2) + shift2)
+        return out
+
+
+class PropeAttention(nn.Module):
+    """Self-attention over the tokens of all views under PRoPE."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.qkv = nn.Linear(width, 3 * width)
+        self.proj = nn.Linear(width, width)
+
+    def forward(self, x: Tensor, transform: Prope) -> Tensor:
+        """(B, V, N, width) -> the same."""
+        q, k, v = (split_heads(part, self.heads) for part in self.qkv(x.flatten(1, 2)).chunk(3, dim=-1))
+        out: Tensor = self.proj(merge_heads(transform.attend(q, k, v))).view(x.shape)
+        return out
+
+
+class FinalLayer(nn.Module):
+    """RMSNorm, modulation per token, and the projection to latent channels."""
+
+    def __init__(self, width: int, channels: int, eps: float) -> None:
+        super().__init__()
+        self.norm_final = RMSNorm(width, eps)
+        self.linear = nn.Linear(width, channels)
+        self.adaLN_modulation = nn.Sequential(nn.SiLU(), nn.Linear(width, 2 * width))
+
+    def forward(self, x: Tensor, condition: Tensor) -> Tensor:
+        shift, scale = self.adaLN_modulation(condition).chunk(2, dim=-1)
+        out: Tensor = self.linear(self.norm_final(x) * (1 + scale) + shift)
+        return out
+
+
+class TimeEmbedder(nn.Module):
+    """Random Fourier features of the time and a small network; fp32, for its angles run over many turns."""
+
+    keep_fp32 = True
+
+    def __init__(self, frequencies: int, width: int) -> None:
+        super().__init__()
+        self.W = nn.Parameter(torch.randn(frequencies), requires_grad=False)
+        self.mlp = nn.Sequential(nn.Linear(2 * frequencies, width), nn.SiLU(), nn.Linear(width, width))
+
+    def forward(self, t: Tensor) -> Tensor:
+        """(n,) -> (n, width)."""
+        angles = 2 * math.pi * t.float().unsqueeze(-1) * self.W
+        out: Tensor = self.mlp(torch.cat([angles.sin(), angles.cos()], dim=-1))
+        return out
+
+
+def initialise_dit(dit: DiT) -> None:
+    """Start values for training: the gates and the last layer are zero, so that every block begins as identity."""
+    for block in dit.blocks:
+        nn.init.zeros_(block.get_submodule("adaLN_modulation.1").get_parameter("weight"))
+        nn.init.zeros_(block.get_submodule("adaLN_modulation.1").get_parameter("bias"))
+    for name in ("final_layer.linear", "final_layer.adaLN_modulation.1"):
+        nn.init.zeros_(dit.get_submodule(name).get_parameter("weight"))
+        nn.init.zeros_(dit.get_submodule(name).get_parameter("bias"))

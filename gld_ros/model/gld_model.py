@@ -1,0 +1,202 @@
+"""All parts of one model under one roof, and the few operations that join them.
+
+Transformers may live in the file instead of memory: ``GldModel.diffusion`` lends one at a time.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from gld_ros.errors import GldError, Status
+from gld_ros.model.camera_map import RelativeCameras
+from gld_ros.model.config import DiTConfig, ModelConfig
+from gld_ros.model.depth_head import DepthHead
+from gld_ros.model.dit import DiT, DiTInputs
+from gld_ros.model.encoder import Encoder, grid_of
+from gld_ros.model.layers import map_to_tokens, tokens_to_map
+from gld_ros.model.rgb_decoder import RgbDecoder
+from gld_ros.model.statistics import LatentStatistics
+
+Stage = Literal["level1", "cascade"]
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, eq=False)
+class Latents:
+    """Normalised levels 0 and 1 of some views, each (B, V, D, h, w) fp32."""
+
+    level0: Tensor
+    level1: Tensor
+
+
+class GldModel(nn.Module):
+    """Encoder, statistics, one or two diffusion transformers, RGB decoder and depth head.
+
+    With ``loader`` the transformers are not held: ``diffusion`` asks the loader and lets go afterwards.
+    """
+
+    def __init__(self, config: ModelConfig, loader: Callable[[Stage], DiT] | None = None) -> None:
+        super().__init__()
+        self.config = config
+        self.encoder = Encoder(config.encoder)
+        self.statistics = nn.ModuleList(
+            LatentStatistics(config.encoder.channels, config.statistics_eps) for _ in range(2)
+        )
+        self.rgb_decoder = RgbDecoder(config.rgb)
+        self.depth_head = DepthHead(config.depth)
+        self._loader = loader
+        if loader is None:
+            self.level1 = DiT(config.level1)
+            if config.cascade is not None:
+                self.cascade = DiT(config.cascade)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the resident parts are."""
+        return self.encoder.cls_token.device
+
+    @contextmanager
+    def diffusion(self, stage: Stage) -> Iterator[DiT]:
+        """Lend the transformer of a stage; one that was loaded for this is freed on return."""
+        if self._loader is None:
+            yield self.get_submodule(stage)  # type: ignore[misc]
+            return
+        dit = self._loader(stage)
+        try:
+            yield dit
+        finally:
+            # Callers may still hold the name bound by ``with``, so the weights themselves must go.
+            dit.to("meta")
+
+    def encode(self, rgb: Tensor) -> Latents:
+        """Encode the views of each scene jointly.
+
+        Args:
+            rgb: (B, V, 3, H, W) in [0, 1], H and W multiples of the patch.
+
+        Raises GldError on zero views, non-finite pixels or a size the patch does not divide.
+        """
+        self._check_pictures(rgb)
+        grid = grid_of(rgb, self.config.encoder.patch)
+        raw = self.encoder(rgb, last_level=1)
+        level0, level1 = (
+            tokens_to_map(self.level_statistics(level).normalise(tokens[:, :, 1:]), grid)
+            for level, tokens in enumerate(raw)
+        )
+        return Latents(level0, level1)
+
+    def propagation_cls(self, rgb: Tensor) -> Tensor:
+        """The raw level-1 class vector of the first condition view that every view gets, (B, D).
+
+        Source: specification section 4; ``config.propagation_cls`` says how it is encoded.
+        """
+        views = rgb[:, :1] if self.config.propagation_cls == "first_alone" else rgb
+        cls: Tensor = self.encoder(views, last_level=1)[1][:, 0, 0].float()
+        return cls
+
+    def raw(self, latents: Tensor, level: int) -> Tensor:
+        """Normalised maps (B, V, D, h, w) of level 0 or 1 -> raw tokens (B, V, N, D)."""
+        return self.level_statistics(level).denormalise(map_to_tokens(latents))
+
+    def level_statistics(self, level: int) -> LatentStatistics:
+        """Statistics of level 0 or 1."""
+        module = self.statistics[level]
+        assert isinstance(module, LatentStatistics)
+        return module
+
+    def decoder_levels(self, latents: Latents, cls: Tensor) -> list[Tensor]:
+        """Generated levels 0 and 1 -> raw levels 0..3, each (B, V, N, D), by running the rest of the encoder.
+
+        Args:
+            latents: normalised levels of all views.
+            cls: raw class vector, (B, D) for all views of a scene or (B, V, D).
+        """
+        grid = (latents.level1.shape[-2], latents.level1.shape[-1])
+        level0, level1 = self.raw(latents.level0, 0), self.raw(latents.level1, 1)
+        if cls.dim() == 2:
+            cls = cls.unsqueeze(1).expand(-1, level1.shape[1], -1)
+        level2, level3 = self.encoder.propagate(level1, cls, grid)
+        return [level0, level1, level2[:, :, 1:].float(), level3[:, :, 1:].float()]
+
+    def layer_normed(self, levels: list[Tensor]) -> list[Tensor]:
+        """The form decoders read, level by level."""
+        return [self.encoder.layer_normed(level) for level in levels]
+
+    def decode_rgb(self, levels: list[Tensor], grid: tuple[int, int]) -> Tensor:
+        """Raw levels -> pictures (B, V, 3, H, W), not clipped."""
+        form = levels if self.config.rgb.features == "raw" else self.layer_normed(levels)
+        out: Tensor = self.rgb_decoder(torch.cat(form, dim=-1), grid)
+        return out
+
+    def stage_latents(self, latents: Latents, stage: Stage) -> Tensor:
+        """What a stage generates: level 1, level 0 (cascade), or levels 0 and 1 on channels (joint model)."""
+        if self.config.joint:
+            return torch.cat([latents.level0, latents.level1], dim=2)
+        return latents.level1 if stage == "level1" else latents.level0
+
+    def dit_inputs(
+        self,
+        stage: Stage,
+        conditions: Latents,
+        cameras: RelativeCameras,
+        source: Tensor | None = None,
+        warp: Latents | None = None,
+        coverage: Tensor | None = None,
+    ) -> DiTInputs:
+        """Put together what a stage's transformer is conditioned on.
+
+        Args:
+            conditions: clean latents of the condition views, (B, C, D, h, w) each.
+            cameras: all V views, condition views first.
+            source: normalised level 1 of all views, for the cascade.
+            warp: latents of a geometric guess of every view, for models with ``warp_channels``.
+            coverage: how much of each patch of the guess is known, (B, V, h, w) in [0, 1].
+        """
+        config = self.stage_config(stage)
+        known = self.stage_latents(conditions, stage)
+        cond_num, views = known.shape[1], cameras.K.shape[1]
+        ref_cond = F.pad(known, (0, 0, 0, 0, 0, 0, 0, views - cond_num))
+        rows, columns = known.shape[-2:]
+        guess = None
+        if config.warp_channels:
+            guess = torch.zeros(len(known), views, config.warp_channels, rows, columns, device=known.device)
+            if warp is not None and coverage is not None:
+                guess = torch.cat([self.stage_latents(warp, stage), coverage.unsqueeze(2)], dim=2)
+        device = known.device
+        camera_map = cameras.map(
+            cond_num, (rows * config.patch, columns * config.patch), self.config.camera.ray_offset_px
+        )
+        return DiTInputs(
+            cond_num=cond_num,
+            ref_cond=ref_cond,
+            camera_map=camera_map.to(device),
+            cam_from_ref=cameras.cam_from_ref_scaled().float().to(device),
+            K=cameras.K.float().to(device),
+            source=source,
+            warp=guess,
+        )
+
+    def stage_config(self, stage: Stage) -> DiTConfig:
+        """Configuration of a stage's transformer. Raises GldError for the cascade of a joint model."""
+        if stage == "level1":
+            return self.config.level1
+        if self.config.cascade is None:
+            raise GldError(f"model {self.config.name} makes both levels jointly and has no cascade")
+        return self.config.cascade
+
+    def _check_pictures(self, rgb: Tensor) -> None:
+        if rgb.dim() != 5 or rgb.shape[2] != 3:
+            raise GldError(f"pictures have shape {tuple(rgb.shape)}, must be (scenes, views, 3, H, W)")
+        if rgb.shape[1] == 0:
+            raise GldError("no condition views: at least one posed picture is needed", Status.NO_KEYFRAMES)
+        if not torch.isfinite(rgb).all():
+            bad = int((~torch.isfinite(rgb)).sum())
+            raise GldError(f"{bad} picture values are not finite: drop or repair these frames")

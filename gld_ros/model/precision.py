@@ -1,0 +1,45 @@
+"""Which parts may run in 16 bits.
+
+Statistics, the depth and ray head, and the time embedding carry ``keep_fp32``; cameras and PRoPE matrices are
+computed in float64 and applied in fp32; norms keep fp32 sums. Everything else follows the chosen type.
+"""
+
+from __future__ import annotations
+
+from typing import TypeVar
+
+import torch
+from torch import nn
+
+from gld_ros.errors import GldError
+
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+_ALIASES = {"float32": "fp32", "bfloat16": "bf16", "float16": "fp16"}
+Module = TypeVar("Module", bound=nn.Module)
+
+
+def dtype_named(name: str) -> torch.dtype:
+    """fp32, bf16 or fp16 (or torch's long names). Raises GldError on anything else."""
+    dtype = DTYPES.get(_ALIASES.get(name, name))
+    if dtype is None:
+        raise GldError(f"dtype is {name!r}, must be one of {', '.join(DTYPES)}")
+    return dtype
+
+
+def cast(module: Module, dtype: torch.dtype) -> Module:
+    """Convert in place all but what must stay fp32; returns the module."""
+    kept = fp32_names(module)
+    for name, tensor in [*module.named_parameters(), *module.named_buffers()]:
+        if tensor.is_floating_point():
+            tensor.data = tensor.data.to(torch.float32 if name in kept else dtype)
+    return module
+
+
+def fp32_names(module: nn.Module, prefix: str = "") -> set[str]:
+    """Names of parameters and buffers that stay fp32."""
+    if getattr(module, "keep_fp32", False):
+        return {prefix + name for name in module.state_dict()}
+    names: set[str] = set()
+    for child_name, child in module.named_children():
+        names |= fp32_names(child, f"{prefix}{child_name}.")
+    return names

@@ -1,0 +1,107 @@
+"""PRoPE: attention that knows the relative projective transform between any two tokens' cameras.
+
+GLD specification section 7, with the released model's departure from the published method
+(``key_inverse=False``: keys and values use L where the method uses its inverse).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Prope:
+    """Matrices per view and rotations per token of one view, all fp32, for heads of one size.
+
+    The first half of a head is turned by camera matrices in groups of four channels, the third quarter by the
+    token's column, the last by its row.
+    """
+
+    P: Tensor  # (B, V, 4, 4)
+    P_tilde: Tensor  # (B, V, 4, 4)
+    cos: Tensor  # (N, 2, d / 8): column, row
+    sin: Tensor  # (N, 2, d / 8)
+
+    def query(self, q: Tensor) -> Tensor:
+        """What the dot product sees of q, (B, heads, V * N, d)."""
+        return self._apply(q, self.P.transpose(-1, -2), self.sin)
+
+    def key(self, k: Tensor) -> Tensor:
+        """What the dot product sees of k; values take the same transform."""
+        return self._apply(k, self.P_tilde, self.sin)
+
+    def output(self, o: Tensor) -> Tensor:
+        """Bring the attention output back into its own token's frame."""
+        return self._apply(o, self.P, -self.sin)
+
+    def attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """Attention over all views' tokens, (B, heads, V * N, d) each, view-major and row-major."""
+        return self.output(F.scaled_dot_product_attention(self.query(q), self.key(k), self.key(v)))
+
+    def _apply(self, x: Tensor, matrices: Tensor, sin: Tensor) -> Tensor:
+        batch, heads, tokens, width = x.shape
+        views = matrices.shape[1]
+        wide = x.float().view(batch, heads, views, tokens // views, width)
+        groups = wide[..., : width // 2].unflatten(-1, (-1, 4))
+        projected = torch.einsum("bvij,bhvngj->bhvngi", matrices, groups).flatten(-2)
+        a, b = wide[..., width // 2 :].unflatten(-1, (2, 2, -1)).unbind(-2)  # (B, heads, V, N, 2, d / 8)
+        turned = torch.stack([a * self.cos + b * sin, b * self.cos - a * sin], dim=-2).flatten(-3)
+        return torch.cat([projected, turned], dim=-1).view(x.shape).to(x.dtype)
+
+
+def prope(
+    cam_from_world: Tensor,
+    K: Tensor,
+    size: tuple[float, float],
+    grid: tuple[int, int],
+    head: int,
+    base: float = 100.0,
+    key_inverse: bool = False,
+) -> Prope:
+    """Build the transforms of one scene batch, once per sampling.
+
+    Args:
+        cam_from_world: (B, V, 4, 4), translations already scaled to about one.
+        K: (B, V, 3, 3) in pixels.
+        size: (W, H) that K is divided by.
+        grid: rows and columns of tokens of one view.
+        head: channels of one attention head, a multiple of 8.
+    """
+    lens = normalised_intrinsics(K.float(), size)
+    cam_from_world = cam_from_world.float()
+    P = lens @ cam_from_world
+    P_tilde = rigid_inverse(cam_from_world) @ (torch.linalg.inv(lens) if key_inverse else lens)
+    eighth = head // 8
+    frequencies = base ** (-torch.arange(eighth, device=K.device, dtype=torch.float32) / eighth)
+    rows, columns = torch.meshgrid(
+        torch.arange(grid[0], device=K.device), torch.arange(grid[1], device=K.device), indexing="ij"
+    )
+    angles = torch.stack([columns, rows], dim=-1).flatten(0, 1).unsqueeze(-1) * frequencies  # (N, 2, d / 8)
+    return Prope(P, P_tilde, angles.cos(), angles.sin())
+
+
+def normalised_intrinsics(K: Tensor, size: tuple[float, float]) -> Tensor:
+    """(..., 3, 3) pixels -> (..., 4, 4) with fx / W, fy / H, cx / W - 0.5, cy / H - 0.5."""
+    lens = torch.zeros(*K.shape[:-2], 4, 4, device=K.device, dtype=K.dtype)
+    width, height = size
+    lens[..., 0, 0] = K[..., 0, 0] / width
+    lens[..., 1, 1] = K[..., 1, 1] / height
+    lens[..., 0, 2] = K[..., 0, 2] / width - 0.5
+    lens[..., 1, 2] = K[..., 1, 2] / height - 0.5
+    lens[..., 2, 2] = 1.0
+    lens[..., 3, 3] = 1.0
+    return lens
+
+
+def rigid_inverse(transform: Tensor) -> Tensor:
+    """Inverse of rigid transforms (..., 4, 4)."""
+    rotation = transform[..., :3, :3].transpose(-1, -2)
+    inverse = torch.zeros_like(transform)
+    inverse[..., :3, :3] = rotation
+    inverse[..., :3, 3] = -(rotation @ transform[..., :3, 3:]).squeeze(-1)
+    inverse[..., 3, 3] = 1.0
+    return inverse
