@@ -1,0 +1,115 @@
+"""A small client of the node: what the demo, the tests and a user's script need to ask for views."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from numpy.typing import NDArray
+from rclpy.action import ActionClient
+from rclpy.callback_groups import ReentrantCallbackGroup
+from rclpy.executors import ExternalShutdownException, MultiThreadedExecutor
+from rclpy.node import Node
+from rclpy.qos import QoSProfile
+
+from gld_ros.action import SynthesizeViews
+from gld_ros.errors import GldError, Status
+from gld_ros.geometry.camera import Camera
+from gld_ros.ros.messages import camera_info_message, header, pose_stamped
+from gld_ros.srv import SynthesizeView
+
+
+@contextmanager
+def spinning(*nodes: Node) -> Iterator[None]:
+    """Spin nodes on a thread of their own while the block runs."""
+    executor = MultiThreadedExecutor(num_threads=2, context=nodes[0].context)
+    for node in nodes:
+        executor.add_node(node)
+
+    def spin() -> None:
+        try:
+            executor.spin()
+        except ExternalShutdownException:
+            return
+
+    thread = threading.Thread(target=spin, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        executor.shutdown(timeout_sec=2.0)
+        thread.join(5.0)
+
+
+def make_request(
+    poses: Sequence[NDArray],
+    frame: str,
+    camera: Camera | None = None,
+    stamp_ns: int = 0,
+    kind: type = SynthesizeView.Request,
+    **fields: Any,
+) -> Any:
+    """A request (or with ``kind`` SynthesizeViews.Goal a goal) for views from optical poses (4x4) in ``frame``."""
+    request = kind(**fields)
+    request.poses = [pose_stamped(pose, header(stamp_ns, frame)) for pose in poses]
+    if camera is not None:
+        request.camera = camera_info_message(camera, header(0, ""))
+    return request
+
+
+def wait_for(future: Any, timeout_s: float, what: str) -> Any:
+    """The result of an rclpy future; raises GldError when it does not come in time."""
+    done = threading.Event()
+    future.add_done_callback(lambda _: done.set())
+    if not done.wait(timeout_s):
+        raise GldError(f"no answer from {what} within {timeout_s:g} s: is the node running in this ROS domain?")
+    return future.result()
+
+
+class GldClient:
+    """Asks the node ``target`` for views; ``node`` must be spun by someone else (see ``spinning``)."""
+
+    def __init__(self, node: Node, target: str = "/gld", depth: int = 10) -> None:
+        self.target = target.rstrip("/")
+        group = ReentrantCallbackGroup()
+        qos = QoSProfile(depth=depth)
+        self._service = node.create_client(
+            SynthesizeView, f"{self.target}/synthesize", qos_profile=qos, callback_group=group
+        )
+        self._action = ActionClient(node, SynthesizeViews, f"{self.target}/synthesize_views", callback_group=group)
+
+    def wait(self, timeout_s: float = 20.0) -> None:
+        """Wait until the node is there; raises GldError when it does not come."""
+        if not self._service.wait_for_service(timeout_s) or not self._action.wait_for_server(timeout_s):
+            raise GldError(f"no node {self.target} within {timeout_s:g} s: start it in this ROS domain")
+
+    def ask(self, request: Any) -> Any:
+        """Send a request; the future gives the response."""
+        return self._service.call_async(request)
+
+    def synthesize(self, request: Any, timeout_s: float = 120.0) -> Any:
+        """Call the service and wait."""
+        return wait_for(self.ask(request), timeout_s, f"{self.target}/synthesize")
+
+    def synthesize_when_ready(self, request: Any, timeout_s: float = 60.0, keyframes_wait_s: float = 30.0) -> Any:
+        """Call the service, again while the node is not active or has seen nothing that helps yet."""
+        waiting = (Status.NOT_ACTIVE, Status.NO_KEYFRAMES, Status.NO_TRANSFORM, Status.NO_OVERLAP)
+        pause = threading.Event()
+        for _ in range(int(keyframes_wait_s / 0.2)):
+            response = self.synthesize(request, timeout_s)
+            if response.status.code not in waiting:
+                break
+            pause.wait(0.2)
+        return response
+
+    def start(self, goal: Any, on_feedback: Callable[[Any], None] | None = None, timeout_s: float = 20.0) -> Any:
+        """Send a goal to the action; the handle can be cancelled, ``result_of`` waits for it."""
+        listener = None if on_feedback is None else (lambda message: on_feedback(message.feedback))
+        return wait_for(self._action.send_goal_async(goal, listener), timeout_s, f"{self.target}/synthesize_views")
+
+    def result_of(self, handle: Any, timeout_s: float = 600.0) -> Any:
+        """(goal status, result) of a started goal."""
+        answer = wait_for(handle.get_result_async(), timeout_s, f"{self.target}/synthesize_views")
+        return answer.status, answer.result
