@@ -90,7 +90,7 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.10",  # Humble's Python
     packages=find_packages(include=["gld_ros", "gld_ros.*"], exclude=[f"gld_ros.{name}*" for name in GENERATED]),
-    package_data={"gld_ros": ["py.typed"], "gld_ros.weights": ["*.safetensors", "*.md"]},
+    package_data={"gld_ros": ["weights/*.safetensors", "weights/*.md"]},
     include_package_data=False,  # else an editable install's generated libraries would get into plain wheels
     data_files=[
         ("share/gld_ros", ["package.xml"]),
@@ -108,7 +108,6 @@ setup(
     setup_requires=ros_wheels.build(DISTRO) if WITH_ROS else [],
     extras_require={
         "ros": ros_wheels.runtime(DISTRO),
-        "test": [],
     },
     entry_points={"console_scripts": ["gld = gld_ros.cli.main:main", "gld_node = gld_ros.ros.node:main"]},
     cmdclass={"build_py": BuildPy},
