@@ -31,7 +31,7 @@ class Counters:
     """What happened to the images of one camera since activation."""
 
     received: int = 0
-    superseded: int = 0  # a newer one was used
+    superseded: int = 0  # out of order, or pushed out by newer ones
     familiar: int = 0  # nothing new to see: not decoded
     kept: int = 0
     no_transform: int = 0
@@ -176,20 +176,9 @@ class CameraInput:
         return str(self._get("frame"))
 
     def pending(self) -> list[tuple[Any, float]]:
-        """Waiting images with their arrival times, newest first."""
+        """Waiting images with their arrival times, oldest first."""
         with self._lock:
-            return list(reversed(self._pending))
-
-    def take(self, message: Any) -> int:
-        """Remove an image and all that arrived before it; returns how many there were before."""
-        with self._lock:
-            before = 0
-            while self._pending:
-                first, _ = self._pending.popleft()
-                if first is message:
-                    break
-                before += 1
-            return before
+            return list(self._pending)
 
     def discard(self, message: Any) -> None:
         """Remove one image."""

@@ -68,7 +68,10 @@ class Inputs:
                 self._new = False
 
     def _process(self, camera: CameraInput) -> bool:
-        """Use the newest image whose transform is there; True while others still wait for theirs."""
+        """Use the images whose transforms are there, in order; True while others still wait for theirs.
+
+        Cheap for images that show nothing new; what cannot keep up is pushed out of the short queue by newer ones.
+        """
         core = self._core
         if core.jumps != self._jumps:
             self._jumps = core.jumps
@@ -80,9 +83,7 @@ class Inputs:
             if not self._stamp_is_good(camera, message):
                 continue
             problem = self._try(camera, message, now - arrived)
-            if problem is None:
-                return bool(camera.pending())
-            if now - arrived > timeout:
+            if problem is not None and now - arrived > timeout:
                 camera.discard(message)
                 camera.counters.no_transform += 1
                 camera.counters.last_error = problem
@@ -122,7 +123,7 @@ class Inputs:
             return f"no camera_info has arrived on {camera.heard['camera_info'].topic}"
         frame = (camera.frame_override or message.header.frame_id).lstrip("/")
         if not frame:
-            camera.take(message)
+            camera.discard(message)
             self._bad(camera, f"images have an empty header.frame_id: set it in the driver, or {camera.name}.frame")
             return None
         try:
@@ -130,14 +131,14 @@ class Inputs:
         except TransformException as error:
             return f"no transform {core.fixed_frame} <- {frame}: {error}"
         if not core.store.wants(camera.name, world_from_cam, stamp):
-            camera.counters.superseded += camera.take(message)
+            camera.discard(message)
             camera.counters.familiar += 1
             camera.last_stamp_ns = stamp
             return None
         depth_message = camera.depth_for(stamp)
         if depth_message is None and camera.depth_flows and waited_s < DEPTH_WAIT_S:
             return "its depth image is not there yet"
-        camera.counters.superseded += camera.take(message)
+        camera.discard(message)
         try:
             view = self._view(camera, message, info, depth_message, world_from_cam)
         except GldError as error:

@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -18,8 +19,9 @@ GRID = 6  # target pixels per side that are tested for overlap
 # Depths at which a target's view cone is compared with a keyframe's, in units of the keyframes' usual depth.
 RELATIVE_DEPTHS = (0.5, 1.0, 2.0)
 USUAL_DEPTH_M = 3.0  # of keyframes without depth: a room
-# A picture is the same as an older one when taken within these and few pixels differ by more than camera noise.
-SAME_PLACE_M, SAME_PLACE_DEG, CHANGED_LEVEL, CHANGED_SHARE = 0.005, 0.25, 16, 0.002
+# A picture is the same as an older one when taken within these, and few pixels of both, reduced to this width (which
+# averages camera noise away), differ by more than this level.
+SAME_PLACE_M, SAME_PLACE_DEG, THUMBNAIL, CHANGED_LEVEL, CHANGED_SHARE = 0.005, 0.25, 80, 6, 0.002
 MIN_OVERLAP = 0.02  # share of the target's view cone below which a keyframe says nothing about it
 
 
@@ -97,8 +99,9 @@ def _unchanged(old: PosedView, new: PosedView) -> bool:
         return False
     if np.linalg.norm(poses[0][:3, 3] - poses[1][:3, 3]) > SAME_PLACE_M or angle_deg(*poses) > SAME_PLACE_DEG:
         return False
-    step = max(1, old.rgb.shape[1] // 80)
-    change = np.abs(old.rgb[::step, ::step].astype(np.int16) - new.rgb[::step, ::step].astype(np.int16)).mean(axis=2)
+    size = (THUMBNAIL, max(1, THUMBNAIL * old.rgb.shape[0] // old.rgb.shape[1]))
+    thumbnails = [cv2.resize(view.rgb, size, interpolation=cv2.INTER_AREA).astype(np.int16) for view in (old, new)]
+    change = np.abs(thumbnails[0] - thumbnails[1]).max(axis=2)
     return float((change > CHANGED_LEVEL).mean()) < CHANGED_SHARE
 
 
