@@ -1,0 +1,150 @@
+"""Parameters and floating-point operations of every part, counted as 2 per multiply-add on the meta device.
+
+Nothing is computed, so the full model is counted in a second without its weights. Attention is counted, which
+torch's counter misses on CPU tensors. GLD specification section 13.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from gld_ros.model.config import DiTConfig, ModelConfig, SamplerConfig
+from gld_ros.model.depth_head import DepthHead
+from gld_ros.model.dit import DiT, DiTInputs
+from gld_ros.model.encoder import Encoder
+from gld_ros.model.rgb_decoder import RgbDecoder
+
+ENCODER = "encoder, all blocks, all views"
+CONDITIONS = "encoder to level 1, condition views"
+CLS = "encoder to level 1, first condition view alone"
+PROPAGATION = "propagation to levels 2 and 3, all views"
+LEVEL1 = "level-1 transformer, one forward"
+CASCADE = "cascade transformer, one forward"
+RGB = "RGB decoder, all views"
+DEPTH = "depth and ray head, all views"
+DEPTH_REFERENCE = "  with the unread convolutions the reference also runs"
+DEPTH_ONLY = "  without rays"
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What one run of one part takes."""
+
+    part: str
+    parameters: int
+    flops: int
+    attention_flops: int  # share of ``flops`` in batched matrix products: attention scores and values
+
+
+def part_costs(config: ModelConfig, size: tuple[int, int], views: int, cond_num: int) -> list[Cost]:
+    """One row per part for pictures of ``size`` = (W, H), ``cond_num`` of the ``views`` being conditions."""
+    patch, channels = config.encoder.patch, config.encoder.channels
+    width, height = size
+    grid = (height // patch, width // patch)
+    tokens = grid[0] * grid[1]
+    with torch.device("meta"):
+        encoder, rgb, depth = Encoder(config.encoder), RgbDecoder(config.rgb), DepthHead(config.depth)
+        pictures = torch.empty(1, views, 3, height, width)
+        level = torch.empty(1, views, tokens, channels)
+    rows = [
+        _cost(ENCODER, encoder, lambda: encoder(pictures)),
+        _cost(CONDITIONS, None, lambda: encoder(pictures[:, :cond_num], 1)),
+        _cost(CLS, None, lambda: encoder(pictures[:, :1], 1)),
+        _cost(PROPAGATION, None, lambda: encoder.propagate(level, level[:, :, 0], grid)),
+        _dit_cost(LEVEL1, config.level1, grid, views, cond_num),
+    ]
+    if config.cascade is not None:
+        rows.append(_dit_cost(CASCADE, config.cascade, grid, views, cond_num))
+    joined = level.repeat(1, 1, 1, 4)
+    rows += [
+        _cost(RGB, rgb, lambda: rgb(joined, grid)),
+        _cost(DEPTH, depth, lambda: depth([level] * 4, grid)),
+        _cost(DEPTH_REFERENCE, None, lambda: _reference_head(depth, level, grid)),
+        _cost(DEPTH_ONLY, None, lambda: depth([level] * 4, grid, rays=False)),
+    ]
+    return rows
+
+
+def request_flops(
+    rows: list[Cost], config: ModelConfig, level1: SamplerConfig, cascade: SamplerConfig, rays: bool = True
+) -> tuple[int, int]:
+    """Operations and transformer evaluations of one whole request whose parts ``part_costs`` counted."""
+    flops = {row.part: row.flops for row in rows}
+    first = evaluations(level1)
+    second = 0 if config.cascade is None else evaluations(cascade)
+    total = flops[CONDITIONS] + flops[CLS] + flops[PROPAGATION] + flops[RGB] + flops[DEPTH if rays else DEPTH_ONLY]
+    total += first * flops[LEVEL1] + second * flops.get(CASCADE, 0)
+    return total, first + second
+
+
+def cost_table(config: ModelConfig, sizes: list[tuple[int, int]], views: int, cond_num: int) -> str:
+    """The parts of a model as text, one column per picture size, and the sum for the default sampler."""
+    columns = [part_costs(config, size, views, cond_num) for size in sizes]
+    lines = [f"{'part':<56}{'parameters':>12}" + "".join(f"{f'{w}x{h}':>28}" for w, h in sizes)]
+    for row in zip(*columns, strict=True):
+        parameters = f"{row[0].parameters / 1e6:.2f} M" if row[0].parameters else ""
+        lines.append(f"{row[0].part:<56}{parameters:>12}" + "".join(f"{_cell(cost):>28}" for cost in row))
+    totals = [request_flops(rows, config, config.sampler, config.sampler) for rows in columns]
+    cells = "".join(f"{_cell(Cost('', 0, flops, 0)):>28}" for flops, _ in totals)
+    lines.append(f"{f'whole request, {totals[0][1]} transformer evaluations':<68}{cells}")
+    lines.append("2 operations per multiply-add: total (linear and convolution + attention)")
+    return "\n".join(lines)
+
+
+def evaluations(sampler: SamplerConfig) -> int:
+    """Transformer forwards of one sampling."""
+    return (sampler.points - 1) * (2 if sampler.guidance > 1 else 1)
+
+
+def _dit_cost(part: str, dit_config: DiTConfig, grid: tuple[int, int], views: int, cond_num: int) -> Cost:
+    patch = dit_config.patch
+    with torch.device("meta"):
+        dit = DiT(dit_config)
+        latent = torch.empty(1, views, dit_config.latent_channels, *grid)
+        source = torch.empty(1, views, dit_config.source_channels, *grid) if dit_config.source_channels else None
+        inputs = DiTInputs(
+            cond_num,
+            latent,
+            torch.empty(1, views, 7, grid[0] * patch, grid[1] * patch),
+            torch.empty(1, views, 4, 4),
+            torch.empty(1, views, 3, 3),
+            source,
+            torch.empty(1, views, dit_config.warp_channels, *grid) if dit_config.warp_channels else None,
+        )
+        t = torch.empty(1)
+    return _cost(part, dit, lambda: dit(latent, t, inputs))
+
+
+def _reference_head(depth: DepthHead, level: Tensor, grid: tuple[int, int]) -> None:
+    """The head with the convolution stacks of the three coarser auxiliary outputs, whose results nobody reads."""
+    depth([level] * 4, grid)
+    views = level.shape[1]
+    for index, factor in enumerate((1, 2, 4)):
+        fused = torch.empty(views, depth.config.features, factor * grid[0], factor * grid[1], device="meta")
+        depth.scratch.output_conv1_aux[index](fused)
+
+
+def _cost(part: str, module: nn.Module | None, run: Callable[[], object]) -> Cost:
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        run()
+    per_operator = counter.get_flop_counts().get("Global", {})
+    attention = sum(count for operator, count in per_operator.items() if "bmm" in str(operator))
+    parameters = sum(p.numel() for p in module.parameters()) if module is not None else 0
+    return Cost(part, parameters, counter.get_total_flops(), attention)
+
+
+def _cell(cost: Cost) -> str:
+    factor, unit = next(
+        ((factor, unit) for factor, unit in ((1e15, "P"), (1e12, "T"), (1e9, "G")) if cost.flops >= factor / 10),
+        (1e6, "M"),
+    )
+    text = f"{cost.flops / factor:.3f} {unit}F"
+    if cost.attention_flops:
+        linear = (cost.flops - cost.attention_flops) / factor
+        text += f" ({linear:.2f} + {cost.attention_flops / factor:.2f})"
+    return text
