@@ -61,4 +61,6 @@ def rectify_image(image: NDArray, K: NDArray, distortion: Distortion) -> NDArray
 def rectify_depth(depth: NDArray[np.float32], K: NDArray, distortion: Distortion) -> NDArray[np.float32]:
     """Depth without distortion: nearest neighbour, never mixed across edges; NaN outside the lens."""
     maps = rectification_maps(K, distortion, K, (depth.shape[1], depth.shape[0]))
-    return cv2.remap(depth, *maps, cv2.INTER_NEAREST, borderMode=cv2.BORDER_CONSTANT, borderValue=float("nan"))
+    nan = float("nan")
+    rectified = cv2.remap(depth, *maps, cv2.INTER_NEAREST, borderMode=cv2.BORDER_CONSTANT, borderValue=nan)
+    return np.asarray(rectified, dtype=np.float32)
