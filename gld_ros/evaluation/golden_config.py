@@ -122,11 +122,13 @@ class Architecture:
 
 
 def checked(build: Callable[[], Any], what: str) -> Any:
-    """Run ``build``; a parameter that should be there and is not becomes a GldError."""
+    """Run ``build``; a missing parameter, or a setting of the wrong kind in the JSON, becomes a GldError."""
     try:
         return build()
     except KeyError as error:
         raise GldError(f"{what} holds no parameter {error}") from None
+    except (TypeError, ValueError, IndexError, ZeroDivisionError) as error:
+        raise GldError(f"tiny_config.json does not describe {what}: {error}") from None
 
 
 def _count(parameters: Parameters, pattern: str) -> int:

@@ -35,9 +35,9 @@ from gld_ros.model.gld_model import GldModel
 from gld_ros.model.precision import cast
 from gld_ros.model.rgb_decoder import RgbDecoder
 
-# Largest deviation accepted, as a share of max(1, max |expected|). The 16-bit ones are what the shipped goldens
-# need with a margin of about two.
-TOLERANCES = {torch.float32: 2e-4, torch.bfloat16: 0.2, torch.float16: 0.05}
+# Largest deviation accepted, as a share of max(1, max |expected|). The shipped goldens, whose random weights amplify
+# rounding, need 0.18 in bf16 and 0.04 in fp16 (docs/model.md).
+TOLERANCES = {torch.float32: 2e-4, torch.bfloat16: 0.3, torch.float16: 0.08}
 ENCODER_PREFIX = "model.backbone.pretrained."
 Method = TypeVar("Method", bound=Callable[..., Tensor])
 Module = TypeVar("Module", bound=nn.Module)
@@ -136,8 +136,7 @@ class GoldenFolder:
     def depth_head(self) -> DepthHead:
         """The head of ``dpt_decoder``."""
         parameters = self._parameters("dpt_decoder", "decoder.")
-        # The patch shows in no parameter of this file; other parts or the expected sizes tell.
-        patch = int(self.architecture.part("common").get("patch", DepthHeadConfig().patch))
+        patch = self._depth_patch()
         config: DepthHeadConfig = checked(lambda: self.architecture.depth(parameters, patch), "dpt_decoder")
         return self._load(DepthHead(config), parameters, "dpt_decoder")
 
@@ -159,6 +158,15 @@ class GoldenFolder:
         model.level1, model.cascade = parts["level1"], parts["cascade"]
         model.statistics.to_empty(device=self.device)
         return model
+
+    def _depth_patch(self) -> int:
+        """The patch shows in no parameter of the depth head: expected sizes tell, else the encoder, else the JSON."""
+        tensors = self.tensors("dpt_decoder")
+        if "out/depth" in tensors and "out/ray" in tensors:
+            return int(8 * tensors["out/depth"].shape[2] // tensors["out/ray"].shape[2])
+        if (self.folder / "da3_encoder.safetensors").is_file():
+            return self.encoder.config.patch
+        return int(self.architecture.part("common").get("patch", DepthHeadConfig().patch))
 
     def _dit(self, name: str, cascade: bool) -> DiT:
         parameters = self._parameters(name, "")

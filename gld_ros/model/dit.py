@@ -131,13 +131,13 @@ class DiT(nn.Module):
         e = self.t_embedder(t.flatten()).to(self.dtype).unflatten(0, t.shape).unsqueeze(2)  # (B, V, 1, narrow)
 
         encoder_sees = x_t if inputs.source is None else inputs.source
-        s = self._embed("s_embedder", [inputs.ref_cond, encoder_sees], inputs) + condition.camera_tokens
+        s = self._embed("s_embedder", [inputs.ref_cond, encoder_sees], inputs).float() + condition.camera_tokens
         c = F.silu(e)
         for block in self.blocks[: self.config.encoder_blocks]:
             s = block(s, c, condition.encoder_prope)
-        s = self.s_projector(F.silu(e + s))
+        s = self.s_projector(F.silu(e + s).to(self.dtype))
 
-        x = self._embed("x_embedder", [inputs.ref_cond, x_t], inputs)
+        x = self._embed("x_embedder", [inputs.ref_cond, x_t], inputs).float()
         for block in self.blocks[self.config.encoder_blocks :]:
             x = block(x, s, condition.decoder_prope)
         out = tokens_to_map(self.final_layer(x, s), grid).float()
@@ -198,10 +198,13 @@ class DiTBlock(nn.Module):
         self.adaLN_modulation = nn.Sequential(nn.SiLU(), nn.Linear(width, 6 * width))
 
     def forward(self, x: Tensor, condition: Tensor, transform: Prope) -> Tensor:
-        """x (B, V, N, width), condition (B, V, 1 or N, width)."""
+        """x (B, V, N, width) fp32, condition (B, V, 1 or N, width) in the type of the weights.
+
+        Sums along the depth stay fp32 in 16-bit models: rounding them after each of many blocks adds up.
+        """
         shift1, scale1, gate1, shift2, scale2, gate2 = self.adaLN_modulation(condition).chunk(6, dim=-1)
-        x = x + gate1 * self.attn(self.norm1(x) * (1 + scale1) + shift1, transform)
-        out: Tensor = x + gate2 * self.mlp(self.norm2(x) * (1 + scale2) + shift2)
+        x = x + gate1 * self.attn((self.norm1(x) * (1 + scale1) + shift1).to(condition.dtype), transform)
+        out: Tensor = x + gate2 * self.mlp((self.norm2(x) * (1 + scale2) + shift2).to(condition.dtype))
         return out
 
 
@@ -232,7 +235,7 @@ class FinalLayer(nn.Module):
 
     def forward(self, x: Tensor, condition: Tensor) -> Tensor:
         shift, scale = self.adaLN_modulation(condition).chunk(2, dim=-1)
-        out: Tensor = self.linear(self.norm_final(x) * (1 + scale) + shift)
+        out: Tensor = self.linear((self.norm_final(x) * (1 + scale) + shift).to(condition.dtype))
         return out
 
 

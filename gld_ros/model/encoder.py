@@ -24,9 +24,9 @@ class Encoder(nn.Module):
         super().__init__()
         self.config = config
         width = config.width
-        self.cls_token = nn.Parameter(torch.zeros(1, 1, width))
-        self.camera_token = nn.Parameter(torch.zeros(1, 2, width))
-        self.pos_embed = nn.Parameter(torch.zeros(1, config.position_grid**2 + 1, width))
+        self.cls_token = nn.Parameter(0.02 * torch.randn(1, 1, width))
+        self.camera_token = nn.Parameter(0.02 * torch.randn(1, 2, width))
+        self.pos_embed = nn.Parameter(0.02 * torch.randn(1, config.position_grid**2 + 1, width))
         self.patch_embed = PatchEmbed(3, width, config.patch)
         self.blocks = nn.ModuleList(EncoderBlock(config, index) for index in range(config.blocks))
         self.norm = nn.LayerNorm(width, eps=config.final_norm_eps)

@@ -22,7 +22,7 @@ class RgbDecoder(nn.Module):
         super().__init__()
         self.config = config
         self.decoder_embed = nn.Linear(config.in_channels, config.width)
-        self.trainable_cls_token = nn.Parameter(torch.zeros(1, 1, config.width))
+        self.trainable_cls_token = nn.Parameter(0.02 * torch.randn(1, 1, config.width))
         self.decoder_pos_embed = nn.Parameter(
             sincos_table(config.base_grid, config.width).unsqueeze(0), requires_grad=False
         )
