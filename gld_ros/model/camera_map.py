@@ -71,13 +71,19 @@ def relative_cameras(world_from_cam: Tensor, K: Tensor, config: CameraConfig | N
         world_from_cam: (B, V, 4, 4) OpenCV camera-to-world; pass float64 where the world origin is far away.
         K: (B, V, 3, 3) in pixels, integer pixel centres.
 
-    Raises GldError on non-finite poses or intrinsics.
+    Raises GldError on non-finite poses or intrinsics, and on focal lengths that are not positive.
     """
     config = config or CameraConfig()
     if not torch.isfinite(world_from_cam).all():
         raise GldError("camera poses have non-finite entries: send finite transforms", Status.BAD_POSE)
     if not torch.isfinite(K).all():
         raise GldError("camera intrinsics have non-finite entries: check the camera_info", Status.BAD_INTRINSICS)
+    focal = K.diagonal(dim1=-2, dim2=-1)[..., :2]
+    if not (focal > 0).all():
+        raise GldError(
+            f"smallest focal length is {float(focal.min()):g} px, must be > 0: calibrate the camera",
+            Status.BAD_INTRINSICS,
+        )
     poses = world_from_cam.double()
     reference = poses[:, -1:] if config.pose_reference == "last" else poses[:, :1]
     # Subtracting centres first keeps the small baselines of far-away maps exact.

@@ -6,6 +6,7 @@ GLD specification section 0.
 
 from __future__ import annotations
 
+import functools
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -123,16 +124,26 @@ def check(model: GldModel, request: GldRequest) -> tuple[str, ...]:
             f"poses {tuple(request.world_from_cam.shape)} and intrinsics {tuple(request.K.shape)} "
             f"must be ({scenes}, {views}, 4, 4) and ({scenes}, {views}, 3, 3)"
         )
+    for name, guess in (("warp_rgb", request.warp_rgb), ("warp_coverage", request.warp_coverage)):
+        if guess is not None and guess.shape[:2] != (scenes, views):
+            raise GldError(f"{name} is {tuple(guess.shape)}, must begin with ({scenes}, {views}): one per view")
     notes = []
+    if model.config.level1.warp_channels and (request.warp_rgb is None or request.warp_coverage is None):
+        notes.append("no geometric guess was given, which this model was trained with: quality may drop")
     if views > model.config.trained_views:
         notes.append(f"{views} views, the model was trained with {model.config.trained_views}: quality may drop")
     height, width = request.cond_rgb.shape[-2:]
     if (width, height) not in model.config.trained_sizes:
         sizes = ", ".join(f"{w}x{h}" for w, h in model.config.trained_sizes)
         notes.append(f"pictures are {width}x{height}, the model was trained with {sizes}: quality may drop")
-    for note in notes:
-        logger.warning(note)
     if not relative_cameras(request.world_from_cam, request.K, model.config.camera).scale_valid.all():
         notes.append("all camera centres coincide: the scale of depth is undefined")
-        logger.warning(notes[-1])
+    for note in notes:
+        _warn_once(note)
     return tuple(notes)
+
+
+@functools.cache
+def _warn_once(note: str) -> None:
+    """A stream of requests says the same thing once; every result carries it in its notes."""
+    logger.warning(note)
