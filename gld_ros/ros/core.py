@@ -16,6 +16,7 @@ from gld_ros.ros.worker import Job, Worker
 from gld_ros.synthesis.types import Engine, PosedView, Result
 
 MB = 1 << 20
+WARN_PERIOD_S = 5.0
 
 
 @dataclass
@@ -43,6 +44,7 @@ class Core:
         self.in_use: frozenset[str] = frozenset()  # keys of the views that served last
         self._prepared: set[str] = set()
         self._removed: list[str] = []
+        self._warned: dict[str, float] = {}
         self._lock = threading.Lock()
         self.store = KeyframeStore(self._keyframe_settings(), self._on_removed)
         self.transforms = Transforms(node, settings["tf_cache"], self.time_jumped)
@@ -68,6 +70,13 @@ class Core:
     def now_ns(self) -> int:
         """The node's clock (simulated time where configured)."""
         return self.node.get_clock().now().nanoseconds
+
+    def warn(self, key: str, text: str) -> None:
+        """Log a warning: the first of its kind, then at most one in five seconds."""
+        now = time.monotonic()
+        if now - self._warned.get(key, -WARN_PERIOD_S) >= WARN_PERIOD_S:
+            self._warned[key] = now
+            self.node.get_logger().warning(text)
 
     def time_jumped(self, why: str) -> None:
         """Forget keyframes and moving transforms after time went back."""

@@ -41,8 +41,6 @@ class Inputs:
         self._stopping = False
         self._new = False
         self._jumps = core.jumps
-        self._log = core.node.get_logger()
-        self._warned: dict[str, float] = {}
         names = core.settings.cameras
         self.cameras = [CameraInput(core.node, name, core.settings, self._notify) for name in names]
         self._thread = threading.Thread(target=self._run, name="gld_inputs", daemon=True)
@@ -193,12 +191,7 @@ class Inputs:
         self._warn(camera, text)
 
     def _warn(self, camera: CameraInput, text: str) -> None:
-        """Log the first of a kind, then at most one in five seconds."""
-        key = f"{camera.name}:{text[:24]}"
-        now = time.monotonic()
-        if now - self._warned.get(key, -1e9) >= 5.0:
-            self._warned[key] = now
-            self._log.warning(f"camera {camera.name}: {text}")
+        self._core.warn(f"{camera.name}: {text[:24]}", f"camera {camera.name}: {text}")
 
     def watch(self) -> None:
         """Find better topics and warn of silence; called once a second."""

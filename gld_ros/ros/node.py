@@ -11,7 +11,7 @@ from typing import Any
 import rclpy
 from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
-from rclpy.clock import JumpThreshold
+from rclpy.clock import Clock, ClockType, JumpThreshold
 from rclpy.duration import Duration
 from rclpy.exceptions import InvalidParameterTypeException, InvalidParameterValueException
 from rclpy.executors import ExternalShutdownException, MultiThreadedExecutor
@@ -48,10 +48,14 @@ class GldNode(LifecycleNode):
         self._why = "the node is unconfigured: configure and activate it (or start it with autostart:=true)"
         self._reporter = Reporter(self.get_name())
         self._group = MutuallyExclusiveCallbackGroup()
+        # simulated time may stand still or jump: what the node does by itself goes by real time
+        self.steady = Clock(clock_type=ClockType.STEADY_TIME)
         qos = output_qos(self.settings)
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
         self._markers = self.create_publisher(MarkerArray, "~/keyframes", qos)
-        self.create_timer(1.0 / self.settings["diagnostics_rate"], self._report, callback_group=self._group)
+        self.create_timer(
+            1.0 / self.settings["diagnostics_rate"], self._report, callback_group=self._group, clock=self.steady
+        )
         self._servers = Servers(self, self._active, lambda: float(self.settings["service_time_limit"]))
         self._jump = self.get_clock().create_jump_callback(
             JumpThreshold(min_forward=None, min_backward=Duration(seconds=-JUMP_BACK_S), on_clock_change=False),
@@ -110,7 +114,7 @@ class GldNode(LifecycleNode):
         self.core.reread()
         self._inputs = Inputs(self.core)
         for stream in self._streams:
-            stream.start(self.core)
+            stream.start(self.core, self.steady)
         self._requests = Requests(self.core)
         self._set("active", "")
         cameras = ", ".join(self.settings.cameras) or "none"
@@ -201,9 +205,8 @@ def run(node: GldNode) -> None:
     executor = MultiThreadedExecutor(num_threads=node.threads)
     executor.add_node(node)
     if node.settings["autostart"]:
-        once = node.create_timer(
-            0.0, lambda: (once.cancel(), node.autostart()), callback_group=MutuallyExclusiveCallbackGroup()
-        )
+        group = MutuallyExclusiveCallbackGroup()
+        once = node.create_timer(0.0, lambda: (once.cancel(), node.autostart()), group, node.steady)
     try:
         executor.spin()
     except (KeyboardInterrupt, ExternalShutdownException):

@@ -75,9 +75,7 @@ class Requests:
             known = as_gld_error(error)
             core.measured.failures += 1
             core.measured.last_failure = f"{known.status.name}: {known}"
-            core.node.get_logger().warning(f"request refused, {known.status.name}: {known}")
-            if known.status == Status.INTERNAL and known is not error:
-                core.node.get_logger().error(f"internal error in a request: {error!r}")
+            core.warn(f"request {known.status.name}", f"request refused, {known.status.name}: {known}")
             refuse(response, known)
         finally:
             self._places.release()

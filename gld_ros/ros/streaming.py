@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
+from rclpy.clock import Clock
 from rclpy.node import Node
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import CameraInfo, Image, PointCloud2
@@ -105,18 +105,17 @@ class VirtualCamera:
         self._node = node
         self._core: Core | None = None
         self._timer: Any = None
-        self._warned_at = -1e9
         self._last: tuple[Any, tuple[Result, int]] | None = None  # what was made from, and what came out
         qos = output_qos(settings)
         self._publishers = {
             topic: node.create_publisher(kind, f"~/{name}/{topic}", qos) for topic, kind in TOPICS.items()
         }
 
-    def start(self, core: Core) -> None:
-        """Stream from now on."""
+    def start(self, core: Core, clock: Clock) -> None:
+        """Stream from now on, at a rate by this clock."""
         self._core = core
         group = MutuallyExclusiveCallbackGroup()
-        self._timer = self._node.create_timer(1.0 / self.settings.rate, self._tick, callback_group=group)
+        self._timer = self._node.create_timer(1.0 / self.settings.rate, self._tick, group, clock)
 
     def stop(self) -> None:
         """No more pictures."""
@@ -231,7 +230,5 @@ class VirtualCamera:
     def _failed(self, error: GldError) -> None:
         self.counters.failed += 1
         self.counters.last_error = f"{error.status.name}: {error}"
-        now = time.monotonic()
-        if now - self._warned_at >= 5.0:
-            self._warned_at = now
-            self._node.get_logger().warning(f"virtual camera {self.settings.name}: {self.counters.last_error}")
+        if self._core is not None:
+            self._core.warn(self.settings.name, f"virtual camera {self.settings.name}: {self.counters.last_error}")

@@ -1,0 +1,92 @@
+"""``gld replay``: publish a scene or a bag as a live camera."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from gld_ros.data.scene import load_scene
+from gld_ros.errors import GldError, SceneError
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    parser.add_argument("scene", metavar="SCENE", help="folder with cameras.json or transforms.json, or a rosbag2")
+    parser.add_argument("--camera", default="camera", help="topic prefix of a scene's frames (default: %(default)s)")
+    chosen = parser.add_mutually_exclusive_group()
+    chosen.add_argument("--frames", metavar="I,J,...", help="frames of the scene to show (default: all)")
+    chosen.add_argument("--split", metavar="NAME", help="show the condition frames of this split only")
+    parser.add_argument("--fixed-frame", default="odom", help="TF frame of the scene's world (default: %(default)s)")
+    parser.add_argument(
+        "--rate",
+        type=float,
+        default=None,
+        help="frames per second of a scene (default: 5), or speed of a bag (default: 1)",
+    )
+    parser.add_argument("--loop", action="store_true", help="start again at the end")
+    parser.add_argument("--no-depth", action="store_true", help="leave a scene's depth images out")
+    parser.add_argument(
+        "--stamps",
+        choices=("now", "keep"),
+        default="now",
+        help="of a bag: moved to the present, or kept with /clock published (then set use_sim_time on the nodes)",
+    )
+    parser.add_argument(
+        "--wait", type=float, default=10.0, help="seconds to wait for subscribers (default: %(default)s)"
+    )
+    parser.add_argument("--ros-args", nargs=argparse.REMAINDER, default=[], help="ROS arguments: remaps, namespace")
+
+
+def is_bag(path: Path) -> bool:
+    """Whether a path is a rosbag2."""
+    return (path / "metadata.yaml").is_file() or path.suffix in (".mcap", ".db3")
+
+
+def frame_list(text: str) -> list[int]:
+    """Indices of "0,2,5"; raises SceneError naming what is not a number."""
+    try:
+        return [int(part) for part in text.split(",") if part.strip()]
+    except ValueError:
+        raise SceneError(f"--frames '{text}' must be numbers separated by commas, as in 0,2,5") from None
+
+
+def run(args: argparse.Namespace) -> int:
+    """Play until the end, or Ctrl-C."""
+    path = Path(args.scene)
+    bag = is_bag(path)
+    rate = args.rate if args.rate is not None else (1.0 if bag else 5.0)
+    if not 0.001 <= rate <= 1000:
+        raise GldError(f"--rate {rate:g} must lie in 0.001 to 1000")
+    if args.wait < 0:
+        raise GldError(f"--wait {args.wait:g} must not be negative")
+    try:
+        from gld_ros.ros.replay import ReplaySettings, ScenePlayer, play
+        from gld_ros.ros.replay_bag import BagPlayer
+    except ImportError as error:
+        raise GldError(
+            f"gld replay needs ROS ({error}): source a ROS installation, or pip install 'gld_ros[ros]'"
+        ) from None
+    settings = ReplaySettings(
+        camera=args.camera,
+        fixed_frame=args.fixed_frame,
+        rate=rate,
+        loop=args.loop,
+        depth=not args.no_depth,
+        wait_s=args.wait,
+    )
+
+    make: Any
+    if bag:
+        make = lambda node: BagPlayer(node, path, settings, keep_stamps=args.stamps == "keep")  # noqa: E731
+    else:
+        scene = load_scene(path)
+        indices = list(range(len(scene.frames)))
+        if args.frames is not None:
+            indices = frame_list(args.frames)
+        elif args.split is not None:
+            indices = scene.split(args.split)[0]
+        if not scene.check_indices(indices, "replayed"):
+            raise SceneError("no frames to replay: --frames is empty")
+        make = lambda node: ScenePlayer(node, scene, indices, settings)  # noqa: E731
+    return 0 if play(make, args.ros_args) else 1
