@@ -30,7 +30,7 @@ fi
 
 # --- is there anything to do? ------------------------------------------------------------------------------------
 # editable installs see the modules themselves; only what is compiled, copied or resolved by pip counts
-inputs=(setup.py setup.cfg pyproject.toml package.xml CMakeLists.txt constraints.txt test/requirements.txt
+inputs=(setup.py setup.cfg pyproject.toml package.xml CMakeLists.txt constraints.txt */requirements.txt
   cmake compat msg srv action launch config rviz scripts tools/setup_venv.sh gld_ros/__init__.py)
 [ "$mode" = wheel ] && inputs+=(gld_ros)
 # git names what belongs to the tree; generated and cached files in it do not
@@ -68,10 +68,11 @@ python -c 'import torch' 2>/dev/null || { say "torch"; pip_install torch; }
 say "gld_ros and what else it needs (about 30 s)"
 case $mode in
   editable) pip_install -qq --no-build-isolation -e ".$extras" ;;
-  wheel) pip_install -qq --no-build-isolation --force-reinstall --no-deps . && pip_install -qq ".$extras" --no-build-isolation ;;
+  wheel) pip_install -qq --no-build-isolation ".$extras" ;;
   *) say "mode '$mode': must be editable or wheel" >&2; exit 1 ;;
 esac
 say "tools of tests and lint"
 pip_install -qq -r test/requirements.txt
+[ "$mode" = wheel ] || pip_install -qq -r tools/requirements.txt
 echo "$hash" >"$stamp"
-say "$venv is ready ($distro): $venv/bin/gld --help"
+say "$venv is ready ($distro, $SECONDS s): $venv/bin/gld --help"

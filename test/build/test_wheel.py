@@ -50,7 +50,7 @@ def test_it_carries_launch_and_config_files(wheel: Path) -> None:
 
 
 def test_installed_it_finds_its_files(wheel: Path, tmp_path: Path) -> None:
-    command = ["-m", "pip", "install", "-q", "--no-deps", "--prefix", str(tmp_path), str(wheel)]
+    command = ["-m", "pip", "install", "-q", "--no-deps", "--ignore-installed", "--prefix", str(tmp_path), str(wheel)]
     subprocess.run([sys.executable, *command], check=True, env=ENVIRONMENT)
     (site,) = tmp_path.glob("lib/python*/site-packages")
     code = "from gld_ros.share import share_folder; from gld_ros.cli.main import main; print(share_folder()); main(['--version'])"
