@@ -15,7 +15,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("scene", metavar="SCENE", help="folder with cameras.json or transforms.json, or a rosbag2")
     parser.add_argument("--camera", default="camera", help="topic prefix of a scene's frames (default: %(default)s)")
     chosen = parser.add_mutually_exclusive_group()
-    chosen.add_argument("--frames", metavar="I,J,...", help="frames of the scene to show (default: all)")
+    chosen.add_argument(
+        "--frames", metavar="I,J,...", help="frames of the scene (or images of a bag) to show, default: all"
+    )
     chosen.add_argument("--split", metavar="NAME", help="show the condition frames of this split only")
     parser.add_argument("--fixed-frame", default="odom", help="TF frame of the scene's world (default: %(default)s)")
     parser.add_argument(
@@ -54,7 +56,8 @@ def frame_list(text: str) -> list[int]:
 def run(args: argparse.Namespace) -> int:
     """Play until the end, or Ctrl-C."""
     path = Path(args.scene)
-    bag = is_bag(path)
+    # frames of a bag by number are shown as a scene's are
+    bag = is_bag(path) and args.frames is None and args.split is None
     rate = args.rate if args.rate is not None else (1.0 if bag else 5.0)
     if not 0.001 <= rate <= 1000:
         raise GldError(f"--rate {rate:g} must lie in 0.001 to 1000")

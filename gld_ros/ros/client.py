@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 from rclpy.action import ActionClient
 from rclpy.callback_groups import ReentrantCallbackGroup
@@ -17,8 +18,9 @@ from rclpy.qos import QoSProfile
 from gld_ros.action import SynthesizeViews
 from gld_ros.errors import GldError, Status
 from gld_ros.geometry.camera import Camera
-from gld_ros.ros.messages import camera_info_message, header, pose_stamped
+from gld_ros.ros.messages import POINT, camera_info_message, header, pose_matrix, pose_stamped
 from gld_ros.srv import SynthesizeView
+from gld_ros.synthesis.types import Cloud, Result, SynthesizedView
 
 
 @contextmanager
@@ -85,6 +87,10 @@ class GldClient:
         if not self._service.wait_for_service(timeout_s) or not self._action.wait_for_server(timeout_s):
             raise GldError(f"no node {self.target} within {timeout_s:g} s: start it in this ROS domain")
 
+    def ready(self) -> bool:
+        """Whether service and action are there."""
+        return self._service.service_is_ready() and self._action.server_is_ready()
+
     def ask(self, request: Any) -> Any:
         """Send a request; the future gives the response."""
         return self._service.call_async(request)
@@ -113,3 +119,61 @@ class GldClient:
         """(goal status, result) of a started goal."""
         answer = wait_for(handle.get_result_async(), timeout_s, f"{self.target}/synthesize_views")
         return answer.status, answer.result
+
+
+def _pixels(message: Any, dtype: str) -> NDArray:
+    channels = 3 if message.encoding == "rgb8" else 1
+    shape = (message.height, message.width, 3) if channels == 3 else (message.height, message.width)
+    return np.frombuffer(message.data, dtype).reshape(shape).copy()
+
+
+def _cloud(message: Any) -> Cloud | None:
+    if message.width == 0:
+        return None
+    points = np.frombuffer(message.data, POINT)
+    xyz = np.stack([points[axis] for axis in "xyz"], axis=1)
+    rgb = np.stack([(points["rgb"] >> shift) & 255 for shift in (16, 8, 0)], axis=1).astype(np.uint8)
+    return Cloud(xyz, rgb, points["confidence"].copy())
+
+
+def result_of_response(response: Any) -> Result:
+    """A response (or action result) as the library's Result; ``generated`` is the composed picture, all there is."""
+    views = []
+    for view in response.views:
+        rgb = _pixels(view.image, "u1")
+        camera = Camera(
+            view.camera_info.width,
+            view.camera_info.height,
+            np.array(view.camera_info.k).reshape(3, 3),
+            pose_matrix(view.pose.pose),
+        )
+        views.append(
+            SynthesizedView(
+                camera=camera,
+                status=Status(view.status.code),
+                message=view.status.message,
+                rgb=rgb,
+                generated=rgb,
+                depth=_pixels(view.depth, "<f4"),
+                confidence=_pixels(view.confidence, "<f4"),
+                provenance=_pixels(view.provenance, "u1"),
+                depth_std=_pixels(view.depth_std, "<f4") if view.depth_std.width else None,
+            )
+        )
+    return Result(
+        status=Status(response.status.code),
+        message=response.status.message,
+        views=views,
+        points_observed=_cloud(response.points_observed),
+        points_generated=_cloud(response.points_generated),
+        model=response.model,
+        preset=response.preset,
+        updates=(int(response.updates[0]), int(response.updates[1])),
+        seed=response.seed,
+        scale=response.scale,
+        scale_valid=response.scale_valid,
+        carved=response.carved,
+        confidence_kind=response.confidence_kind,
+        seconds={"total": response.seconds},
+        notes=tuple(response.notes),
+    )
