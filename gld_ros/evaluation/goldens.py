@@ -36,8 +36,8 @@ from gld_ros.model.precision import cast
 from gld_ros.model.rgb_decoder import RgbDecoder
 
 # Largest deviation accepted, as a share of max(1, max |expected|). The shipped goldens, whose random weights amplify
-# rounding, need 0.18 in bf16 and 0.04 in fp16 (docs/model.md).
-TOLERANCES = {torch.float32: 2e-4, torch.bfloat16: 0.3, torch.float16: 0.08}
+# rounding, need 0.16 in bf16 and 0.022 in fp16 (docs/model.md).
+TOLERANCES = {torch.float32: 2e-4, torch.bfloat16: 0.3, torch.float16: 0.05}
 ENCODER_PREFIX = "model.backbone.pretrained."
 Method = TypeVar("Method", bound=Callable[..., Tensor])
 Module = TypeVar("Module", bound=nn.Module)
