@@ -1,8 +1,9 @@
-"""Recomputing the golden files that need no network: pictures, cameras, PRoPE."""
+"""Recomputing the golden files that need no network: pictures, cameras, PRoPE, statistics."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from functools import cached_property
 
 import torch
@@ -15,6 +16,7 @@ from gld_ros.model.config import CameraConfig
 from gld_ros.model.preprocess import preprocess, preprocess_intrinsics
 from gld_ros.model.prope import Prope, prope
 from gld_ros.model.rays import cameras_from_rays
+from gld_ros.model.statistics import LatentStatistics
 
 
 class PreprocessFile(GoldenFile):
@@ -138,4 +140,25 @@ class RaysFile(GoldenFile):
         return poses if name == "c2w" else K
 
 
-GEOMETRY_FILES: list[type[GoldenFile]] = [PreprocessFile, CameraFile, PropeFile, RaysFile]
+class StatisticsFile(GoldenFile):
+    """Specification section 3: real statistics, which hold their own check (the deviation that training stored)."""
+
+    name = "da3_stats"
+
+    def expected(self) -> Iterator[tuple[str, Tensor]]:
+        """The stored deviations."""
+        for name in sorted(self.tensors):
+            if name.endswith("/std"):
+                yield name, self.tensors[name]
+
+    @output(r"(level\d)/std")
+    def deviation(self, level: str) -> Tensor:
+        mean, var = (self.tensors.get(f"{level}/{name}") for name in ("mean", "var"))
+        if mean is None or var is None:
+            raise GldError(f"{level}/mean or {level}/var is missing")
+        statistics = LatentStatistics(mean.numel(), eps=0.0).to(self.folder.device)
+        statistics.set(mean, var)
+        return statistics.denormalise(torch.ones_like(statistics.mean)) - statistics.mean
+
+
+GEOMETRY_FILES: list[type[GoldenFile]] = [PreprocessFile, CameraFile, PropeFile, RaysFile, StatisticsFile]

@@ -39,8 +39,6 @@ ALLOWED: list[Any] = [
 ]
 SAFE_TORCH = (2, 6)  # earlier restricted unpicklers have a known hole
 STATISTICS = ("normalization_stats_level0", "normalization_stats_level1")
-SHARED_NORM = re.compile(r"(scratch\.output_conv2_aux)\.[123](\.2\.(?:weight|bias))")
-State = dict[str, Callable[[], Tensor]]
 logger = logging.getLogger(__name__)
 
 
@@ -221,12 +219,12 @@ def read_parts(containers: Mapping[str, Mapping[str, Any]], config: ModelConfig)
 
 def _weights(container: Mapping[str, Any], file: str, keys: Sequence[str]) -> tuple[dict[str, Any], str]:
     """The state dict in a container: under the first of ``keys`` that is there, else the container itself."""
+    state, where = container, file
     for key in keys:
-        if isinstance(container.get(key), Mapping):
-            state, where = container[key], f"{file} [{key}]"
+        inner = container.get(key)
+        if isinstance(inner, Mapping) and any(isinstance(value, Tensor) for value in inner.values()):
+            state, where = inner, f"{file} [{key}]"
             break
-    else:
-        state, where = container, file
     tensors = {name: value for name, value in state.items() if isinstance(value, Tensor | LazyTensor)}
     if not tensors:
         raise GldError(f"{file} holds no tensors under {', '.join(keys)} or at top level; found: {sorted(state)[:8]}")

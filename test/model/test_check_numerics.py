@@ -115,6 +115,16 @@ def test_encoder_of_another_size_and_view_count(folder: Path) -> None:
     assert [outcome.passed for outcome in check_folder(folder)] == [True, True]
 
 
+def test_statistics_file(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    var = torch.rand(1, 1536, 1, 1) + 0.1
+    level = {"level0/mean": torch.randn_like(var), "level0/var": var, "level0/std": var.sqrt()}
+    put(folder, "da3_stats", level)
+    assert run(folder) == 0
+    assert "da3_stats level0/std" in capsys.readouterr().out
+    put(folder, "da3_stats", {**level, "level0/std": var})
+    assert run(folder) == 1
+
+
 def test_wrong_output_fails(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     tensors = load_file(GOLDEN / "camera.safetensors")
     tensors["out/camera_map"][0, 3, 5, 7] += 1e-2

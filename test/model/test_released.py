@@ -112,6 +112,7 @@ LAYOUTS: dict[str, Callable[[State], Any]] = {
     "flat": lambda state: state,
     "model": lambda state: {"model": state},
     "ema_wins": lambda state: {"ema": state, "model": {k: v + 1 for k, v in state.items()}},
+    "ema_empty": lambda state: {"ema": {}, "model": state},
     "module_prefix": lambda state: {"ema": {f"module.{k}": v for k, v in state.items()}},
     "module_inside": lambda state: {"model": {k.replace("blocks.", "blocks.module."): v for k, v in state.items()}},
     "ordered": lambda state: collections.OrderedDict(ema=collections.OrderedDict(state)),
