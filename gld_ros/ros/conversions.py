@@ -169,7 +169,7 @@ def compressed_depth_to_metres(msg: Any) -> NDArray[np.float32]:
     """A compressedDepth message as (H, W) float32 metres, NaN where there is no measurement.
 
     Layout of compressed_depth_image_transport: 12 bytes (int32 format, float32 quantisation a, b), then a png. 16UC1 is
-    stored as is; 32FC1 as a / (z - b), so z = a / value + b, 0 invalid.
+    stored as is; 32FC1 as a / z + b, so z = a / (value - b), 0 invalid.
     """
     form = str(msg.format)
     data = bytes(msg.data)
@@ -184,4 +184,4 @@ def compressed_depth_to_metres(msg: Any) -> NDArray[np.float32]:
         return _clean_depth(stored)
     _, a, b = struct.unpack("<iff", data[:12])
     with np.errstate(divide="ignore"):
-        return _clean_depth((a / stored.astype(np.float32) + b) * np.where(stored == 0, np.nan, 1.0))
+        return _clean_depth(np.where(stored == 0, np.nan, a / (stored.astype(np.float32) - b)))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import logging
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import rclpy
@@ -13,7 +13,11 @@ from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
 from rclpy.clock import Clock, ClockType, JumpThreshold
 from rclpy.duration import Duration
-from rclpy.exceptions import InvalidParameterTypeException, InvalidParameterValueException
+from rclpy.exceptions import (
+    InvalidParameterTypeException,
+    InvalidParameterValueException,
+    ParameterUninitializedException,
+)
 from rclpy.executors import ExternalShutdownException, MultiThreadedExecutor
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from tf2_msgs.msg import TFMessage
@@ -216,13 +220,18 @@ def run(node: GldNode) -> None:
         executor.shutdown(timeout_sec=2.0)
 
 
-def main(args: Sequence[str] | None = None) -> int:
-    """Entry point of ``gld_node``."""
+def main(args: Sequence[str] | None = None, make: Callable[[], GldNode] = GldNode) -> int:
+    """Entry point of ``gld_node``; 2 when its parameters cannot be used."""
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
     rclpy.init(args=None if args is None else list(args))
     try:
-        node = GldNode()
-    except (GldError, InvalidParameterValueException, InvalidParameterTypeException) as error:
+        node = make()
+    except (
+        GldError,
+        InvalidParameterTypeException,
+        InvalidParameterValueException,
+        ParameterUninitializedException,
+    ) as error:
         print(f"gld_node: {error}", file=sys.stderr)
         rclpy.try_shutdown()
         return 2

@@ -1,12 +1,10 @@
 """The real node with the fake engine, as a process of its own."""
 
-import logging
 import sys
 
-import rclpy
 from fake_engine import FakeEngine
 
-from gld_ros.ros.node import GldNode, run
+from gld_ros.ros.node import GldNode, main
 
 
 class FakeNode(GldNode):
@@ -19,9 +17,4 @@ class FakeNode(GldNode):
 
 
 if __name__ == "__main__":
-    logging.basicConfig(level=logging.INFO)
-    rclpy.init(args=sys.argv)
-    try:
-        run(FakeNode())
-    finally:
-        rclpy.try_shutdown()
+    sys.exit(main(sys.argv, FakeNode))

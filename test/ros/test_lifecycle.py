@@ -1,0 +1,140 @@
+"""The node's states, and its parameters on the wire."""
+
+import subprocess
+import sys
+
+import pytest
+
+pytest.importorskip("rclpy", reason="needs ROS")
+pytest.importorskip("gld_ros.msg", reason="needs ROS")
+
+from lifecycle_msgs.msg import Transition
+from lifecycle_msgs.srv import ChangeState, GetState
+from rcl_interfaces.srv import DescribeParameters, ListParameters, SetParameters
+from rclpy.parameter import Parameter
+from rig import HERE, arguments, pose, rig
+
+from gld_ros.errors import Status
+from gld_ros.ros.client import make_request, wait_for
+from gld_ros.ros.streaming import BODY_FROM_OPTICAL as AHEAD
+
+pytestmark = pytest.mark.two_process
+
+
+def call(robot, kind, name, request):
+    client = robot.node.create_client(kind, f"/gld/{name}")
+    assert client.wait_for_service(10)
+    try:
+        return wait_for(client.call_async(request), 20, name)
+    finally:
+        robot.node.destroy_client(client)
+
+
+def change(robot, transition):
+    return call(robot, ChangeState, "change_state", ChangeState.Request(transition=Transition(id=transition))).success
+
+
+def state(robot):
+    return call(robot, GetState, "get_state", GetState.Request()).current_state.label
+
+
+def set_parameter(robot, name, value):
+    request = SetParameters.Request(parameters=[Parameter(name, value=value).to_parameter_msg()])
+    return call(robot, SetParameters, "set_parameters", request).results[0]
+
+
+def test_through_all_states_by_hand():
+    """Every request is answered in every state, and the node serves after each round."""
+    with rig(wait=False, autostart=False) as robot:
+        request = make_request([AHEAD], "odom")
+
+        def code():
+            reply = robot.client.synthesize(request, 10)
+            return Status(reply.status.code), reply.status.message
+
+        assert state(robot) == "unconfigured"
+        assert code()[0] == Status.NOT_ACTIVE
+        assert "configure" in code()[1]
+        assert change(robot, Transition.TRANSITION_CONFIGURE)
+        assert state(robot) == "inactive"
+        assert code()[0] == Status.NOT_ACTIVE
+        for _ in range(2):
+            assert change(robot, Transition.TRANSITION_ACTIVATE)
+            assert code()[0] == Status.NO_KEYFRAMES
+            robot.first_keyframe(pose())
+            assert code()[0] == Status.OK
+            assert change(robot, Transition.TRANSITION_DEACTIVATE)
+            assert code()[0] == Status.NOT_ACTIVE
+            robot.wait_diagnostics(lambda d: d["state"]["state"] == "inactive" and robot.keyframes() == 0, "inactive")
+        assert change(robot, Transition.TRANSITION_CLEANUP)
+        assert state(robot) == "unconfigured"
+        assert change(robot, Transition.TRANSITION_CONFIGURE)
+        assert change(robot, Transition.TRANSITION_CLEANUP)
+
+
+def test_a_model_that_cannot_be_loaded_is_explained_and_can_be_replaced():
+    with rig(wait=False, model="missing") as robot:
+        reply = robot.client.synthesize(make_request([AHEAD], "odom"), 10)
+        assert reply.status.code == Status.NOT_ACTIVE
+        assert "missing" in reply.status.message
+        assert state(robot) == "unconfigured"
+        assert set_parameter(robot, "model", "classical").successful
+        assert change(robot, Transition.TRANSITION_CONFIGURE)
+        assert change(robot, Transition.TRANSITION_ACTIVATE)
+
+
+def test_parameters_on_the_wire():
+    with rig(cameras=("front", "rear"), virtual_cameras=["top"]) as robot:
+        listed = call(robot, ListParameters, "list_parameters", ListParameters.Request()).result.names
+        own = [
+            n for n in listed if n not in ("use_sim_time", "start_type_description_service") and "qos_overr" not in n
+        ]
+        assert {"model", "front.image_topic", "rear.transport", "top.hfov_deg"} <= set(own)
+        described = call(robot, DescribeParameters, "describe_parameters", DescribeParameters.Request(names=own))
+        for one in described.descriptors:
+            assert one.description, one.name
+            assert one.additional_constraints or one.integer_range or one.floating_point_range, one.name
+        for name, bad in (
+            ("keyframe_rotation", 500.0),
+            ("condition_views", 0),
+            ("compose", "both"),
+            ("front.depth_slop", float("nan")),
+        ):
+            result = set_parameter(robot, name, bad)
+            assert not result.successful, name
+            assert result.reason
+        fixed = set_parameter(robot, "fixed_frame", "map")
+        assert not fixed.successful
+        assert "cleanup" in fixed.reason
+        assert set_parameter(robot, "condition_views", 3).successful
+        robot.first_keyframe(pose(), name="front")
+        for i in range(1, 6):
+            robot.first_keyframe(pose(0, 0.2 * i), name="front")
+        reply = robot.client.synthesize(make_request([AHEAD], "odom"), 10)
+        assert list(reply.notes) == ["3 views"]
+
+
+@pytest.mark.parametrize(
+    ("parameters", "named"),
+    [
+        ({"condition_views": 1000}, "condition_views"),
+        ({"fixed_frame": "two words"}, "fixed_frame"),
+        ({"cameras": ["a", "a"]}, "more than once"),
+        ({"cameras": ["a"], "virtual_cameras": ["a"]}, "both"),
+        ({"tf_timeout": "soon"}, "tf_timeout"),
+    ],
+)
+def test_bad_parameters_at_start_end_the_node_with_a_reason(parameters, named):
+    command = [sys.executable, str(HERE / "fake_node.py"), "--ros-args", *arguments(parameters)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=30)
+    assert done.returncode == 2
+    assert named in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_the_node_ends_cleanly_when_asked():
+    with rig() as robot:
+        robot.first_keyframe(pose())
+        robot.client.ask(make_request([AHEAD], "odom", preset="steps200"))
+        robot.child.terminate()
+        assert robot.child.wait(10) == 0
