@@ -35,17 +35,24 @@ class DiTInputs:
     source: Tensor | None = None  # (B, V, source_channels, h, w)
     warp: Tensor | None = None  # (B, V, D + 1, h, w) warped latents and their coverage in [0, 1]
 
-    def unconditional(self, config: DiTConfig) -> DiTInputs:
-        """The same without cameras, for guidance (specification section 10): rays zero, poses identity."""
+    def unconditional(self, config: DiTConfig, scenes: Tensor | None = None) -> DiTInputs:
+        """The same without cameras (specification section 10): rays zero, poses identity, K as configured.
+
+        Args:
+            scenes: (B,) bool, drop the cameras of these scenes only, as training does; default all.
+        """
+        batch, device = len(self.K), self.K.device
+        drop = torch.ones(batch, dtype=torch.bool, device=device) if scenes is None else scenes
+        drop = drop.view(-1, 1, 1, 1)
         rays_off = self.camera_map.clone()
-        rays_off[:, :, 1:] = 0
-        keep = config.uncond_intrinsics == "keep"
-        identity = torch.eye(4, device=self.K.device, dtype=self.cam_from_ref.dtype)
+        rays_off[:, :, 1:] *= ~drop.unsqueeze(-1)
+        no_pose = torch.eye(4, device=device, dtype=self.cam_from_ref.dtype)
+        no_lens = torch.eye(3, device=device, dtype=self.K.dtype)
         return dataclasses.replace(
             self,
             camera_map=rays_off,
-            cam_from_ref=identity.expand_as(self.cam_from_ref),
-            K=self.K if keep else torch.eye(3, device=self.K.device, dtype=self.K.dtype).expand_as(self.K),
+            cam_from_ref=torch.where(drop, no_pose, self.cam_from_ref),
+            K=self.K if config.uncond_intrinsics == "keep" else torch.where(drop, no_lens, self.K),
         )
 
 

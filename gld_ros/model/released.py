@@ -106,7 +106,7 @@ def import_released(
         for name, tensor in part.tensors.items():
             sources[prefix + name] = tensor
         report.append(f"{prefix.rstrip('.')}: {len(part.tensors)} tensors of {part.source}")
-        report += [f"  not needed: {len(part.dropped)} ({', '.join(part.dropped[:4])}, ...)"] if part.dropped else []
+        report += [f"  not needed: {_some(part.dropped)}"] if part.dropped else []
         report += [f"  {line}" for line in part.filled]
     problems = compare(expected, {name: tuple(tensor.shape) for name, tensor in sources.items()})
     ignored = [name for name in problems.get("unexpected", []) if any(fnmatch.fnmatch(name, p) for p in ignore)]
@@ -279,7 +279,7 @@ def _depth_head(container: Mapping[str, Any], stock: Mapping[str, Any]) -> Part:
     base = _fill_shared_norm(dict(_below(stock, "model.head.", "model.safetensors").tensors))
     tuned = _fill_shared_norm(tuned)
     borrowed = sorted(set(base) - set(tuned))
-    filled = [f"{len(borrowed)} from the stock head: {', '.join(borrowed[:4])}, ..."] if borrowed else []
+    filled = [f"from the stock head: {_some(borrowed)}"] if borrowed else []
     return Part(where, {**base, **tuned}, dropped, filled)
 
 
@@ -303,6 +303,11 @@ def _statistics(container: Mapping[str, Any], file: str, level: int) -> Part:
     if not torch.isfinite(values["var"]).all() or (values["var"] < 0).any():
         raise GldError(f"{file}: var has negative or non-finite entries: the file is damaged")
     return Part(file, values, sorted(set(container) - {"mean", "var"}))
+
+
+def _some(names: Sequence[str], limit: int = 4) -> str:
+    more = f" and {len(names) - limit} more" if len(names) > limit else ""
+    return ", ".join(names[:limit]) + more
 
 
 def _below(container: Mapping[str, Any], prefix: str, source: str) -> Part:

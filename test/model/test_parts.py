@@ -104,6 +104,22 @@ def test_guidance_of_one_runs_one_branch(small_model: GldModel) -> None:
     handle.remove()
 
 
+def test_cameras_can_be_dropped_for_some_scenes(small_model: GldModel) -> None:
+    poses = torch.cat([orbit(2, seed) for seed in range(3)])
+    rgb = torch.rand(3, 1, 3, 28, 28)
+    inputs = small_model.dit_inputs(
+        "level1", small_model.encode(rgb), relative_cameras(poses, lens(2, (28, 28)).repeat(3, 1, 1, 1))
+    )
+    config = small_model.config.level1
+    some, full = inputs.unconditional(config, torch.tensor([False, True, False])), inputs.unconditional(config)
+    for name in ("camera_map", "cam_from_ref", "K"):
+        mixed = getattr(some, name)
+        assert torch.equal(mixed[1], getattr(full, name)[1])
+        assert torch.equal(mixed[::2], getattr(inputs, name)[::2])
+    assert torch.equal(full.camera_map[:, :, 0], inputs.camera_map[:, :, 0])
+    assert not full.camera_map[:, :, 1:].any()
+
+
 def test_cameras_from_exact_rays() -> None:
     """Rays made from known cameras give them back; the intrinsics scale from the ray map to the picture."""
     first_from_cam = torch.linalg.inv(orbit(3)[0, 0]) @ orbit(3)[0]

@@ -18,6 +18,7 @@ from safetensors.torch import save_file
 from small_model import random_model, small_config
 from torch import Tensor
 
+from gld_ros.cli.main import main
 from gld_ros.errors import GldError
 from gld_ros.model.checkpoint import load_model
 from gld_ros.model.gld_model import GldModel
@@ -222,6 +223,22 @@ def test_released_bf16_keeps_what_must_stay_fp32(released: Released, model: GldM
     assert torch.equal(imported.depth_head.norm.weight, model.depth_head.norm.weight)
     weight = model.level1.s_projector.weight
     assert torch.equal(imported.level1.s_projector.weight, weight.to(torch.bfloat16).float())
+
+
+def test_released_import_command(
+    released: Released, model: GldModel, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = released.write(tmp_path / "in")
+    (tmp_path / "config.json").write_text(CONFIG.to_json())
+    options = ["--config", str(tmp_path / "config.json"), "--dtype", "fp32", "--out", str(tmp_path / "out.safetensors")]
+    assert main(["weights", "import", str(folder), *options]) == 0
+    assert_equal(load_model(tmp_path / "out.safetensors"), model)
+    assert "level1: " in capsys.readouterr().out
+    # Without the configuration these are files of another model than the published one.
+    assert main(["weights", "import", str(folder)]) == 2
+    error = capsys.readouterr().err
+    assert "mismatched" in error
+    assert "nothing written" in error
 
 
 # -- refusals -----------------------------------------------------------------------------------------------------
