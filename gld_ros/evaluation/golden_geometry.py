@@ -25,8 +25,12 @@ class PreprocessFile(GoldenFile):
     name = "preprocess"
 
     def _case(self, case: str) -> tuple[tuple[int, int], tuple[int, int]]:
-        size, target = self.given(f"{case}/size_wh").tolist(), self.given(f"{case}/target_wh").tolist()
-        return (size[0], size[1]), (target[0], target[1])
+        target = self.given(f"{case}/target_wh").tolist()
+        if self.has(f"{case}/image_u8"):
+            height, width = self.given(f"{case}/image_u8").shape[:2]
+        else:
+            width, height = self.given(f"{case}/size_wh").tolist()
+        return (width, height), (target[0], target[1])
 
     @output(r"(\w+)/K")
     def intrinsics(self, case: str) -> Tensor:
@@ -132,12 +136,12 @@ class RaysFile(GoldenFile):
 
     @output(r"(c2w|K)(_unweighted)?")
     def cameras(self, name: str, unweighted: str | None) -> Tensor:
-        if self.given("ray").shape[0] != 1:
-            raise GldError(f"in/ray holds {self.given('ray').shape[0]} scenes, one is expected")
         height, width = self.given("image_hw").tolist()
-        conf = None if unweighted else self.given("ray_conf")[0]
-        poses, K = cameras_from_rays(self.given("ray")[0], conf, (height, width))
-        return poses if name == "c2w" else K
+        found = [
+            cameras_from_rays(ray, None if unweighted else conf, (height, width))
+            for ray, conf in zip(self.given("ray"), self.given("ray_conf"), strict=True)
+        ]
+        return torch.stack([poses if name == "c2w" else K for poses, K in found])
 
 
 class StatisticsFile(GoldenFile):

@@ -11,6 +11,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
+from gld_ros.errors import GldError
 from gld_ros.evaluation.goldens import GoldenFile, find_grid, output
 from gld_ros.model.camera_map import relative_cameras
 from gld_ros.model.config import IMAGENET_MEAN, IMAGENET_STD
@@ -47,12 +48,17 @@ class EncoderFile(GoldenFile):
 
     name = "da3_encoder"
 
+    def _blocks(self, suffix: str) -> dict[str, Tensor]:
+        if suffix not in self._seen:
+            encoder = self.folder.encoder
+            with Watch(encoder, [f"blocks.{index}" for index in range(encoder.config.blocks)]) as seen:
+                encoder(self.given(f"rgb01{suffix}"))
+            self._seen[suffix] = seen
+        return self._seen[suffix]
+
     @cached_property
-    def _blocks(self) -> dict[str, Tensor]:
-        encoder = self.folder.encoder
-        with Watch(encoder, [f"blocks.{index}" for index in range(encoder.config.blocks)]) as seen:
-            encoder(self.given("rgb01"))
-        return seen
+    def _seen(self) -> dict[str, dict[str, Tensor]]:
+        return {}
 
     def _levels(self, suffix: str, alone: bool) -> list[Tensor]:
         rgb = self.given(f"rgb01{suffix or ''}")
@@ -73,9 +79,14 @@ class EncoderFile(GoldenFile):
         rgb = self.given(f"rgb01{suffix or ''}")
         return (rgb - rgb.new_tensor(IMAGENET_MEAN).view(3, 1, 1)) / rgb.new_tensor(IMAGENET_STD).view(3, 1, 1)
 
-    @output(r"after_block_(\d+)")
-    def block(self, index: str) -> Tensor:
-        return self._blocks[f"blocks.{int(index)}"]
+    @output(r"after_block_(\d+)(_\d+x\d+)?")
+    def block(self, index: str, suffix: str | None) -> Tensor:
+        return self._block(self._blocks(suffix or ""), int(index))
+
+    def _block(self, seen: dict[str, Tensor], index: int) -> Tensor:
+        if f"blocks.{index}" not in seen:
+            raise GldError(f"the encoder has no block {index} up to its last level")
+        return seen[f"blocks.{index}"]
 
     @output(r"(joint|single)_level([0-3])_(raw|ln)(_\d+x\d+)?")
     def level(self, how: str, level: str, form: str, suffix: str | None) -> Tensor:
@@ -166,7 +177,10 @@ class DiTFile(GoldenFile):
             "final_tokens": "final_layer",
         }
         block = re.fullmatch(r"after_block_(\d+)", name)
-        return self._inner[f"blocks.{int(block.group(1))}" if block else modules[name]]
+        key = f"blocks.{int(block.group(1))}" if block else modules[name]
+        if key not in self._inner:
+            raise GldError(f"the transformer has no {key}")
+        return self._inner[key]
 
 
 class Level1File(DiTFile):
@@ -231,7 +245,15 @@ class DepthFile(GoldenFile):
     """Specification section 5.2."""
 
     name = "dpt_decoder"
-    UPSAMPLING: ClassVar[dict[str, int]] = {"ray": 8, "ray_conf": 8, "stage0_resized": 4, "stage2_resized": 1}
+    UPSAMPLING: ClassVar[dict[str, int]] = {
+        "ray": 8,
+        "ray_conf": 8,
+        "fused_main_after_conv1_view0": 8,
+        "fused_aux_finest_after_conv1_view0": 8,
+        "stage0_resized": 4,
+        "stage1_resized": 2,
+        "stage2_resized": 1,
+    }
 
     @cached_property
     def _levels(self) -> list[Tensor]:

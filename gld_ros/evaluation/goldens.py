@@ -32,7 +32,7 @@ from gld_ros.model.depth_head import DepthHead
 from gld_ros.model.dit import DiT
 from gld_ros.model.encoder import Encoder
 from gld_ros.model.gld_model import GldModel
-from gld_ros.model.precision import cast
+from gld_ros.model.precision import cast, full_fp32
 from gld_ros.model.rgb_decoder import RgbDecoder
 
 # Largest deviation accepted, as a share of max(1, max |expected|). The shipped goldens, whose random weights amplify
@@ -227,7 +227,8 @@ def check_file(golden: GoldenFile, tolerance: float) -> Iterator[Outcome]:
     for name, expected in golden.expected():
         outcome = Outcome(golden.name, name, float("inf"), 0.0)
         try:
-            value = golden.recompute(name)
+            with full_fp32(golden.folder.device.type):
+                value = golden.recompute(name)
         except GldError as error:
             yield replace(outcome, problem=str(error))
             continue

@@ -6,7 +6,9 @@ computed in float64 and applied in fp32; norms keep fp32 sums. Everything else f
 
 from __future__ import annotations
 
-from typing import TypeVar
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any, TypeVar
 
 import torch
 from torch import nn
@@ -43,3 +45,23 @@ def fp32_names(module: nn.Module, prefix: str = "") -> set[str]:
     for child_name, child in module.named_children():
         names |= fp32_names(child, f"{prefix}{child_name}.")
     return names
+
+
+def no_autocast(device_type: str) -> AbstractContextManager[None]:
+    """Within, a training loop's autocast does not apply; the meta device has none."""
+    return nullcontext() if device_type == "meta" else torch.autocast(device_type, enabled=False)
+
+
+@contextmanager
+def full_fp32(device_type: str) -> Iterator[None]:
+    """Within, fp32 means fp32: no autocast, and no TF32, which GPUs use in convolutions unless told otherwise."""
+    switches: list[Any] = [torch.backends.cudnn, torch.backends.cuda.matmul]
+    before = [switch.allow_tf32 for switch in switches]
+    try:
+        for switch in switches:
+            switch.allow_tf32 = False
+        with no_autocast(device_type):
+            yield
+    finally:
+        for switch, value in zip(switches, before, strict=True):
+            switch.allow_tf32 = value

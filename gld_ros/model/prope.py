@@ -12,6 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from gld_ros.model.precision import no_autocast
+
 
 @dataclass(frozen=True, eq=False)
 class Prope:
@@ -47,7 +49,8 @@ class Prope:
         views = matrices.shape[1]
         wide = x.float().view(batch, heads, views, tokens // views, width)
         groups = wide[..., : width // 2].unflatten(-1, (-1, 4))
-        projected = torch.einsum("bvij,bhvngj->bhvngi", matrices, groups).flatten(-2)
+        with no_autocast(x.device.type):  # which would round the matrices
+            projected = torch.einsum("bvij,bhvngj->bhvngi", matrices, groups).flatten(-2)
         a, b = wide[..., width // 2 :].unflatten(-1, (2, 2, -1)).unbind(-2)  # (B, heads, V, N, 2, d / 8)
         turned = torch.stack([a * self.cos + b * sin, b * self.cos - a * sin], dim=-2).flatten(-3)
         return torch.cat([projected, turned], dim=-1).view(x.shape).to(x.dtype)
@@ -71,10 +74,11 @@ def prope(
         grid: rows and columns of tokens of one view.
         head: channels of one attention head, a multiple of 8.
     """
-    lens = normalised_intrinsics(K.float(), size)
-    cam_from_world = cam_from_world.float()
-    P = lens @ cam_from_world
-    P_tilde = rigid_inverse(cam_from_world) @ (torch.linalg.inv(lens) if key_inverse else lens)
+    with no_autocast(K.device.type):
+        lens = normalised_intrinsics(K.float(), size)
+        cam_from_world = cam_from_world.float()
+        P = lens @ cam_from_world
+        P_tilde = rigid_inverse(cam_from_world) @ (torch.linalg.inv(lens) if key_inverse else lens)
     eighth = head // 8
     frequencies = base ** (-torch.arange(eighth, device=K.device, dtype=torch.float32) / eighth)
     rows, columns = torch.meshgrid(

@@ -21,6 +21,7 @@ from gld_ros.model.depth_head import DepthOutput
 from gld_ros.model.dit import DiTInputs
 from gld_ros.model.encoder import grid_of
 from gld_ros.model.gld_model import GldModel, Latents, Stage
+from gld_ros.model.precision import full_fp32
 from gld_ros.model.sampler import sample
 
 logger = logging.getLogger(__name__)
@@ -99,7 +100,10 @@ def generate(model: GldModel, request: GldRequest, progress: GldProgress | None 
     latents = Latents(level0, level1)
     levels = model.decoder_levels(latents, cls)
     picture = model.decode_rgb(levels, grid) if request.rgb else None
-    depth = model.depth_head(model.layer_normed(levels), grid, rays=request.rays) if request.depth else None
+    depth = None
+    if request.depth:
+        with full_fp32(model.device.type):
+            depth = model.depth_head(model.layer_normed(levels), grid, rays=request.rays)
     return GldOutput(picture, depth, latents, levels, conditions, cls, cameras, notes)
 
 

@@ -22,7 +22,7 @@ from gld_ros.model.config import (
 from gld_ros.model.dit import DiT, DiTInputs, initialise_dit
 from gld_ros.model.encoder import Encoder
 from gld_ros.model.gld_model import GldModel
-from gld_ros.model.precision import cast, fp32_names
+from gld_ros.model.precision import cast, fp32_names, full_fp32
 from gld_ros.model.prope import normalised_intrinsics, prope
 from gld_ros.model.rays import cameras_from_rays
 from gld_ros.model.sampler import sample, time_grid
@@ -68,6 +68,16 @@ def test_prope_equals_its_plain_version() -> None:
     for head in range(2):
         plain = plain_prope_attention(q[head], k[head], v[head], viewmats[0], lens(3, (56, 42))[0], (3, 4))
         torch.testing.assert_close(fast[0, head], plain, rtol=1e-4, atol=1e-5)
+
+
+def test_prope_matrices_stay_fp32_under_autocast() -> None:
+    viewmats = relative_cameras(orbit(2), lens(2, (56, 42))).cam_from_ref_scaled()
+    q = torch.randn(1, 2, 24, 16)
+    plain = prope(viewmats, lens(2, (56, 42)), (56, 42), (3, 4), 16)
+    with torch.autocast("cpu", torch.bfloat16):
+        rounded = prope(viewmats, lens(2, (56, 42)), (56, 42), (3, 4), 16)
+        assert torch.equal(rounded.P_tilde, plain.P_tilde)
+        assert torch.equal(rounded.query(q), plain.query(q))
 
 
 def test_published_prope_cancels_for_equal_cameras() -> None:
@@ -236,6 +246,14 @@ def test_cast_keeps_what_must_stay_fp32() -> None:
     assert output.latents.level1.dtype == torch.float32
     assert output.depth is not None
     assert output.depth.depth.dtype == torch.float32
+
+
+def test_full_fp32_switches_off_and_back() -> None:
+    before = torch.backends.cudnn.allow_tf32
+    with torch.autocast("cpu", torch.bfloat16), full_fp32("cpu"):
+        assert not torch.backends.cudnn.allow_tf32
+        assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == torch.float32
+    assert torch.backends.cudnn.allow_tf32 == before
 
 
 def test_dit_refuses_inputs_that_do_not_fit(small_model: GldModel) -> None:
