@@ -105,7 +105,8 @@ def markdown(repository: Path) -> str:
         _parameters(CAMERA_PARAMS, "<camera>."),
         "### Of each virtual camera\n",
         "`<name>` is a name in `virtual_cameras`. With `axes: body` the pictures carry the frame\n"
-        "`<name>_optical_frame`, which the node broadcasts on `/tf_static`; with `axes: optical` that is\n`frame` itself.\n",
+        "`<name>_optical_frame`, which the node broadcasts on `/tf_static`; with `axes: optical` that is\n"
+        "`frame` itself.\n",
         _parameters(VIRTUAL_PARAMS, "<name>."),
         "## Definitions\n",
         *(

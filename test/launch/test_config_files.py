@@ -81,7 +81,7 @@ def test_rviz_shows_what_is_published(values: dict[str, str]) -> None:
         assert topic["Durability Policy"] == "Volatile"
         assert display["Enabled"] is True
     assert len(set(shown)) == len(shown)
-    outputs = ("image_rect", "depth/image_rect", "provenance", "points_observed", "points_generated")
+    outputs = ("image_rect", "depth/image_rect", "confidence", "points_observed", "points_generated")
     prefix = f"/{plan.namespace}" if plan.namespace else ""
     wanted = {f"{prefix}/gld/{camera}/{output}" for camera in plan.virtual_cameras for output in outputs}
     assert wanted | {f"{prefix}/gld/keyframes"} <= set(shown)
