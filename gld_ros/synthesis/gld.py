@@ -74,7 +74,9 @@ def generate(model: GldModel, request: GldRequest, progress: GldProgress | None 
     conditions = model.encode(rgb)
     cls = model.propagation_cls(rgb)
     cameras = relative_cameras(request.world_from_cam, request.K, model.config.camera)
-    warp = None if request.warp_rgb is None else model.encode(request.warp_rgb.to(model.device))
+    warp = None
+    if request.warp_rgb is not None and model.config.level1.warp_channels:
+        warp = model.encode(request.warp_rgb.to(model.device))
 
     def inputs(stage: Stage, source: Tensor | None = None) -> DiTInputs:
         coverage = None
@@ -91,7 +93,7 @@ def generate(model: GldModel, request: GldRequest, progress: GldProgress | None 
     noise = request.noise or draw_noise(model, request, grid)
     first, second = request.level1 or model.config.sampler, request.cascade or model.config.sampler
     if model.config.joint:
-        both = run("level1", inputs("level1"), model.stage_latents(noise, "level1"), first)
+        both = run("level1", inputs("level1"), model.stage_latents(noise, "level1").to(model.device), first)
         level0, level1 = both.chunk(2, dim=2)
     else:
         level1 = run("level1", inputs("level1"), noise.level1.to(model.device), first)
@@ -134,6 +136,8 @@ def check(model: GldModel, request: GldRequest) -> tuple[str, ...]:
     notes = []
     if model.config.level1.warp_channels and (request.warp_rgb is None or request.warp_coverage is None):
         notes.append("no geometric guess was given, which this model was trained with: quality may drop")
+    if request.warp_rgb is not None and not model.config.level1.warp_channels:
+        notes.append("a geometric guess was given, which this model does not use")
     if views > model.config.trained_views:
         notes.append(f"{views} views, the model was trained with {model.config.trained_views}: quality may drop")
     height, width = request.cond_rgb.shape[-2:]

@@ -55,6 +55,11 @@ def test_bad_request(small_model: GldModel, case: str) -> None:
     assert error.value.status == status
 
 
+def test_unused_guess_is_said_aloud(small_model: GldModel) -> None:
+    request = dataclasses.replace(good(), warp_rgb=torch.rand(1, 2, 3, 42, 56))
+    assert any("does not use" in note for note in generate(small_model, request).notes)
+
+
 def test_progress_may_stop_a_request(small_model: GldModel) -> None:
     seen = []
 
