@@ -9,7 +9,6 @@ import os
 import re
 import shutil
 import sys
-from glob import glob
 from pathlib import Path
 
 from setuptools import Distribution, find_packages, setup
@@ -64,6 +63,16 @@ def staged_data_files(stage: Path) -> list[tuple[str, list[str]]]:
     return list(by_folder.items())
 
 
+def shared_files(folder: str) -> list[tuple[str, list[str]]]:
+    """The files under ``folder`` of this tree, for the same place under share/gld_ros."""
+    found: dict[str, list[str]] = {}
+    for path in sorted((ROOT / folder).rglob("*")):
+        if path.is_file() and "__pycache__" not in path.parts:
+            relative = path.relative_to(ROOT)
+            found.setdefault(f"share/gld_ros/{relative.parent}", []).append(str(relative))
+    return list(found.items())
+
+
 class RosDistribution(Distribution):
     """Says what setuptools cannot see: compiled libraries, and data files that even editable installs need."""
 
@@ -94,7 +103,7 @@ setup(
     include_package_data=False,  # else an editable install's generated libraries would get into plain wheels
     data_files=[
         ("share/gld_ros", ["package.xml"]),
-        *((f"share/gld_ros/{folder}", sorted(glob(f"{folder}/*.*"))) for folder in ("launch", "config", "rviz")),
+        *(entry for folder in ("launch", "config", "rviz", "demo") for entry in shared_files(folder)),
     ],
     install_requires=[
         "torch>=2.2,<3",  # 2.2: scaled_dot_product_attention with a scale, safe torch.load; 3 may break anything

@@ -31,13 +31,14 @@ fi
 # --- is there anything to do? ------------------------------------------------------------------------------------
 # editable installs see the modules themselves; only what is compiled, copied or resolved by pip counts
 inputs=(setup.py setup.cfg pyproject.toml package.xml CMakeLists.txt constraints.txt */requirements.txt
-  cmake compat msg srv action launch config rviz scripts tools/setup_venv.sh gld_ros/__init__.py)
+  cmake compat msg srv action launch config rviz demo scripts tools/setup_venv.sh gld_ros/__init__.py)
 [ "$mode" = wheel ] && inputs+=(gld_ros)
 # git names what belongs to the tree; generated and cached files in it do not
 hash=$( { echo "$PWD $distro $mode ${PIP_ARGS:-}"; "$python" -VV
           { git ls-files -co --exclude-standard -- "${inputs[@]}" 2>/dev/null ||
-            find "${inputs[@]}" -type f -not -path '*/__pycache__/*'; } |
-            LC_ALL=C sort | while read -r file; do [ -f "$file" ] && sha256sum "$file"; done; } | sha256sum | cut -d' ' -f1)
+            find "${inputs[@]}" -type f -not -path '*/__pycache__/*' 2>/dev/null || true; } |
+            LC_ALL=C sort | while read -r file; do if [ -f "$file" ]; then sha256sum "$file"; fi; done; } |
+          sha256sum | cut -d' ' -f1)
 stamp=$venv/.gld_setup
 if [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$hash" ]; then
   say "$venv is up to date ($distro)"

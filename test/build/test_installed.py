@@ -32,8 +32,9 @@ def test_interfaces_and_modules_share_the_name() -> None:
 
 def test_files_are_where_ros2_run_and_launch_look() -> None:
     share = Path(PREFIX) / "share" / "gld_ros"
-    for folder in ("launch", "config", "rviz"):
-        assert {p.name for p in (ROOT / folder).glob("*.*")} <= {p.name for p in (share / folder).iterdir()}
+    for folder in ("launch", "config", "rviz", "demo"):
+        files = [path for path in (ROOT / folder).rglob("*.*") if path.suffix != ".pyc"]
+        assert [path for path in files if not (share / path.relative_to(ROOT)).exists()] == []
     scripts = {path.name: path for path in (Path(PREFIX) / "lib" / "gld_ros").iterdir()}
     assert {path.name for path in (ROOT / "scripts").iterdir()} == set(scripts)
     assert all(os.access(path, os.X_OK) for path in scripts.values())

@@ -43,10 +43,10 @@ def test_it_holds_every_module_and_data_file_and_nothing_generated(wheel: Path) 
 
 def test_it_carries_launch_and_config_files(wheel: Path) -> None:
     names = {name.split(".data/data/")[-1] for name in zipfile.ZipFile(wheel).namelist() if ".data/data/" in name}
-    for folder in ("launch", "config", "rviz"):
-        files = {f"share/gld_ros/{path.relative_to(ROOT)}" for path in (ROOT / folder).glob("*.*")}
-        assert files
-        assert files <= names
+    for folder in ("launch", "config", "rviz", "demo"):
+        paths = [path for path in (ROOT / folder).rglob("*.*") if path.suffix != ".pyc"]
+        assert {f"share/gld_ros/{path.relative_to(ROOT)}" for path in paths} <= names
+    assert "share/gld_ros/launch/gld.launch.py" in names
 
 
 def test_installed_it_finds_its_files(wheel: Path, tmp_path: Path) -> None:
