@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from rclpy.action import ActionClient
 from rclpy.callback_groups import ReentrantCallbackGroup
-from rclpy.executors import ExternalShutdownException, MultiThreadedExecutor
+from rclpy.executors import MultiThreadedExecutor
 from rclpy.node import Node
 from rclpy.qos import QoSProfile
 
@@ -19,6 +19,7 @@ from gld_ros.action import SynthesizeViews
 from gld_ros.errors import GldError, Status
 from gld_ros.geometry.camera import Camera
 from gld_ros.ros.messages import POINT, camera_info_message, header, pose_matrix, pose_stamped
+from gld_ros.ros.spin import spin
 from gld_ros.srv import SynthesizeView
 from gld_ros.synthesis.types import Cloud, Result, SynthesizedView
 
@@ -30,13 +31,7 @@ def spinning(*nodes: Node) -> Iterator[None]:
     for node in nodes:
         executor.add_node(node)
 
-    def spin() -> None:
-        try:
-            executor.spin()
-        except ExternalShutdownException:
-            return
-
-    thread = threading.Thread(target=spin, daemon=True)
+    thread = threading.Thread(target=spin, args=(executor,), daemon=True)
     thread.start()
     try:
         yield

@@ -18,7 +18,7 @@ from rclpy.exceptions import (
     InvalidParameterValueException,
     ParameterUninitializedException,
 )
-from rclpy.executors import ExternalShutdownException, MultiThreadedExecutor
+from rclpy.executors import MultiThreadedExecutor
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from tf2_msgs.msg import TFMessage
 from visualization_msgs.msg import MarkerArray
@@ -30,6 +30,7 @@ from gld_ros.ros.inputs import Inputs
 from gld_ros.ros.requests import Requests
 from gld_ros.ros.servers import Servers
 from gld_ros.ros.settings import Settings
+from gld_ros.ros.spin import spin
 from gld_ros.ros.streaming import VirtualCamera, output_qos
 from gld_ros.ros.transforms import JUMP_BACK_S, static_publisher, transform_message
 from gld_ros.synthesis.types import Engine
@@ -212,8 +213,8 @@ def run(node: GldNode) -> None:
         group = MutuallyExclusiveCallbackGroup()
         once = node.create_timer(0.0, lambda: (once.cancel(), node.autostart()), group, node.steady)
     try:
-        executor.spin()
-    except (KeyboardInterrupt, ExternalShutdownException):
+        spin(executor)
+    except KeyboardInterrupt:
         pass
     finally:
         node.close()

@@ -17,6 +17,7 @@ from tf2_msgs.msg import TFMessage
 
 from gld_ros.data.scene import Scene
 from gld_ros.ros.messages import camera_info_message, header, image_message
+from gld_ros.ros.spin import spin
 from gld_ros.ros.transforms import transform_message
 
 
@@ -121,13 +122,8 @@ def play(make_player: Callable[[Node], Any], ros_args: Sequence[str] = ()) -> in
     executor = SingleThreadedExecutor()
     executor.add_node(node)
 
-    def spin() -> None:  # answers parameter services and hears /clock while the player publishes
-        try:
-            executor.spin()
-        except ExternalShutdownException:
-            return
-
-    spinner = threading.Thread(target=spin, daemon=True)
+    # answers parameter services and hears /clock while the player publishes
+    spinner = threading.Thread(target=spin, args=(executor,), daemon=True)
     spinner.start()
     player = make_player(node)
     try:

@@ -29,6 +29,7 @@ class Servers:
     def __init__(self, node: Node, active: Callable[[], Requests | str], time_limit_s: Callable[[], float]) -> None:
         self._node, self._active, self._time_limit_s = node, active, time_limit_s
         self._jobs: dict[bytes, tuple[Requests, Job[Any]]] = {}
+        self._cancelled: set[bytes] = set()
         group = ReentrantCallbackGroup()
         self._service = node.create_service(
             SynthesizeView,
@@ -71,11 +72,10 @@ class Servers:
             handle.publish_feedback(feedback)
 
         try:
-            requests.serve(
-                handle.request, result, None, on_progress, lambda job: self._jobs.__setitem__(goal, (requests, job))
-            )
+            requests.serve(handle.request, result, None, on_progress, lambda job: self._begin(goal, requests, job))
         finally:
             self._jobs.pop(goal, None)
+            self._cancelled.discard(goal)
         if result.status.code == Status.CANCELLED and self._cancel_arrives(handle):
             handle.canceled()
         elif result.status.code == Status.OK:
@@ -84,8 +84,15 @@ class Servers:
             handle.abort()
         return result
 
+    def _begin(self, goal: bytes, requests: Requests, job: Job[Any]) -> None:
+        self._jobs[goal] = (requests, job)
+        if goal in self._cancelled:  # the cancel was faster
+            job.cancel()
+
     def _on_cancel(self, handle: Any) -> CancelResponse:
-        requests, job = self._jobs.get(bytes(handle.goal_id.uuid), (None, None))
+        goal = bytes(handle.goal_id.uuid)
+        self._cancelled.add(goal)
+        requests, job = self._jobs.get(goal, (None, None))
         if requests is not None and job is not None:
             requests.withdraw(job)
         return CancelResponse.ACCEPT

@@ -126,8 +126,11 @@ class Worker:
                     "raise queue_size",
                     Status.BUSY,
                 )
-            self._requests.append(job)
-            self._wake.notify_all()
+            if job.cancelled():  # before it was queued
+                job.finish(error=_cancelled(job))
+            else:
+                self._requests.append(job)
+                self._wake.notify_all()
         return job
 
     def submit_newest(self, key: str, job: Job[T]) -> Job[T]:

@@ -92,6 +92,17 @@ def test_a_waiting_job_is_withdrawn_at_once_and_never_runs(worker):
     assert not ran
 
 
+def test_a_job_cancelled_before_it_is_queued_never_runs(worker):
+    ran = []
+    job = Job("early", ran.append)
+    job.cancel()
+    worker.submit(job)
+    with pytest.raises(GldError) as error:
+        job.result(2)
+    assert error.value.status == Status.CANCELLED
+    assert not ran
+
+
 def test_a_wait_that_runs_out_names_the_limit_and_cancels(worker):
     _, job = busy(worker)
     with pytest.raises(GldError, match=r"0\.05 s") as error:
