@@ -53,6 +53,7 @@ export PATH="$PWD/$venv/bin:$PATH" VIRTUAL_ENV="$PWD/$venv" PIP_DISABLE_PIP_VERS
 # shellcheck disable=SC2086  # PIP_ARGS is a list
 pip_install() { python -m pip install ${PIP_ARGS:-} -c constraints.txt "$@"; }
 
+unset GLD_ROS GLD_ROS_DISTRO  # setup.py reads them; make may have exported the caller's
 if [ "$distro" = none ]; then
   pip_install -qq 'setuptools>=68' wheel
   extras=""

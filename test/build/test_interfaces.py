@@ -80,6 +80,8 @@ def built_hashes(package: str) -> dict[str, str]:
         content = json.loads(path.read_text())
         if "type_hashes" in content:
             hashes |= {entry["type_name"]: entry["hash_string"] for entry in content["type_hashes"]}
+    if not hashes:
+        pytest.skip(f"needs ROS: {share} has no type hashes")
     return hashes
 
 
