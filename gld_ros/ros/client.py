@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from rclpy.action import ActionClient
 from rclpy.callback_groups import ReentrantCallbackGroup
-from rclpy.executors import MultiThreadedExecutor
+from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.qos import QoSProfile
 
@@ -27,7 +27,7 @@ from gld_ros.synthesis.types import Cloud, Result, SynthesizedView
 @contextmanager
 def spinning(*nodes: Node) -> Iterator[None]:
     """Spin nodes on a thread of their own while the block runs."""
-    executor = MultiThreadedExecutor(num_threads=2, context=nodes[0].context)
+    executor = SingleThreadedExecutor(context=nodes[0].context)
     for node in nodes:
         executor.add_node(node)
 
@@ -66,10 +66,11 @@ def wait_for(future: Any, timeout_s: float, what: str) -> Any:
 
 
 class GldClient:
-    """Asks the node ``target`` for views; ``node`` must be spun by someone else (see ``spinning``)."""
+    """Asks the node ``target`` for views; ``node`` must be spun by a single-threaded executor (see ``spinning``)."""
 
     def __init__(self, node: Node, target: str = "/gld", depth: int = 10) -> None:
         self.target = target.rstrip("/")
+        self._node = node
         group = ReentrantCallbackGroup()
         qos = QoSProfile(depth=depth)
         self._service = node.create_client(
@@ -108,12 +109,26 @@ class GldClient:
     def start(self, goal: Any, on_feedback: Callable[[Any], None] | None = None, timeout_s: float = 20.0) -> Any:
         """Send a goal to the action; the handle can be cancelled, ``result_of`` waits for it."""
         listener = None if on_feedback is None else (lambda message: on_feedback(message.feedback))
-        return wait_for(self._action.send_goal_async(goal, listener), timeout_s, f"{self.target}/synthesize_views")
+        future = self._on_spin(lambda: self._action.send_goal_async(goal, listener))
+        return wait_for(future, timeout_s, f"{self.target}/synthesize_views")
+
+    def result_future(self, handle: Any) -> Any:
+        """The future of a started goal's answer, which has ``status`` and ``result``."""
+        return self._on_spin(handle.get_result_async)
 
     def result_of(self, handle: Any, timeout_s: float = 600.0) -> Any:
         """(goal status, result) of a started goal."""
-        answer = wait_for(handle.get_result_async(), timeout_s, f"{self.target}/synthesize_views")
+        answer = wait_for(self.result_future(handle), timeout_s, f"{self.target}/synthesize_views")
         return answer.status, answer.result
+
+    def cancel(self, handle: Any, timeout_s: float = 20.0) -> None:
+        """Ask for a started goal to be cancelled, and wait until the node has heard it."""
+        wait_for(self._on_spin(handle.cancel_goal_async), timeout_s, f"{self.target}/synthesize_views")
+
+    def _on_spin(self, send: Callable[[], Any]) -> Any:
+        """Send from the thread that spins: rclpy's action client loses an answer that comes while it still sends."""
+        task = self._node.executor.create_task(send)
+        return wait_for(task, 10.0, "the executor of this client's node")
 
 
 def _pixels(message: Any, dtype: str) -> NDArray:

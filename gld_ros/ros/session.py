@@ -182,7 +182,7 @@ def run_session(settings: SessionSettings, on_progress: Callable[[Progress], Non
                 preset=settings.preset,
                 seed=settings.seed,
             )
-            future = client.start(goal, on_feedback).get_result_async()
+            future = client.result_future(client.start(goal, on_feedback))
             _wait(future.done, check_alive, settings.answer_s, "the views")
             replies.append(future.result().result)
             if replies[-1].status.code:

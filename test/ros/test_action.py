@@ -13,7 +13,7 @@ from rig import pose, rig, wait_until
 
 from gld_ros.action import SynthesizeViews
 from gld_ros.errors import Status
-from gld_ros.ros.client import make_request, wait_for
+from gld_ros.ros.client import make_request
 from gld_ros.ros.streaming import BODY_FROM_OPTICAL as AHEAD
 
 pytestmark = pytest.mark.two_process
@@ -49,7 +49,7 @@ def test_cancel_takes_effect_within_a_step(robot):
     handle = robot.client.start(goal("steps400"), lambda message: first.set())
     assert first.wait(10)
     asked = time.monotonic()
-    wait_for(handle.cancel_goal_async(), 10, "cancel")
+    robot.client.cancel(handle)
     status, result = robot.client.result_of(handle, 10)
     assert time.monotonic() - asked < 1.0  # a step is 0.05 s, the job would take 20 s
     assert status == GoalStatus.STATUS_CANCELED
@@ -62,11 +62,11 @@ def test_cancel_of_a_waiting_goal_ends_it_at_once(robot):
     long = robot.client.start(goal("steps400"), lambda message: running.set())
     assert running.wait(10)
     waiting = robot.client.start(goal("steps2"))
-    wait_for(waiting.cancel_goal_async(), 10, "cancel")
+    robot.client.cancel(waiting)
     status, result = robot.client.result_of(waiting, 5)
     assert status == GoalStatus.STATUS_CANCELED
     assert result.status.code == Status.CANCELLED
-    wait_for(long.cancel_goal_async(), 10, "cancel")
+    robot.client.cancel(long)
     assert robot.client.result_of(long, 5)[0] == GoalStatus.STATUS_CANCELED
 
 
@@ -78,7 +78,7 @@ def test_goals_beyond_the_queue_are_busy(robot):
     assert status == GoalStatus.STATUS_ABORTED
     assert result.status.code == Status.BUSY
     for handle in goals:
-        wait_for(handle.cancel_goal_async(), 10, "cancel")
+        robot.client.cancel(handle)
     for handle in goals:
         assert robot.client.result_of(handle, 10)[0] == GoalStatus.STATUS_CANCELED
 

@@ -20,6 +20,7 @@ from gld_ros.ros.client import make_request
 from gld_ros.ros.conversions import image_to_rgb
 from gld_ros.ros.messages import camera_info_message, header, image_message
 from gld_ros.ros.streaming import BODY_FROM_OPTICAL as AHEAD
+from gld_ros.ros.tf_buffer import nanoseconds
 
 pytestmark = pytest.mark.two_process
 
@@ -30,17 +31,17 @@ def test_compressed_and_distorted_input():
         publisher = robot.node.create_publisher(
             CompressedImage, "/camera/image_raw/compressed", qos_profile_sensor_data
         )
-        wait_until(lambda: publisher.get_subscription_count() > 0 and robot.robot.tf.get_subscription_count() > 0)
-        stamp = robot.robot.now()
-        head = header(stamp, "camera_optical")
+        head = header(robot.robot.now(), "camera_optical")
         info = camera_info_message(LENS, head)
         info.d = [-0.2, 0.05, 0.0, 0.0, 0.0]
         _, data = cv2.imencode(".jpg", np.full((120, 160, 3), (200, 120, 40), np.uint8))
-        robot.robot.move(pose(), stamp)
-        wait_until(lambda: robot.robot.infos["camera"].get_subscription_count() > 0)
-        robot.robot.infos["camera"].publish(info)
-        publisher.publish(CompressedImage(header=head, format="jpeg", data=data.tobytes()))
-        robot.wait_diagnostics(lambda d: d.get("engine", {}).get("keyframes") == "1", "a keyframe")
+
+        def shoot():
+            robot.robot.move(pose(), nanoseconds(head.stamp))
+            robot.robot.infos["camera"].publish(info)
+            publisher.publish(CompressedImage(header=head, format="jpeg", data=data.tobytes()))
+
+        robot.repeat(shoot, lambda: robot.keyframes() == 1, "a keyframe")
         reply = robot.client.synthesize(make_request([AHEAD], "odom"), 20)
         np.testing.assert_allclose(image_to_rgb(reply.views[0].image)[60, 80], (40, 120, 200), atol=3)
 
