@@ -66,10 +66,10 @@ def sweep_target(
     for depth, gain, near in zip(depths, gains, close, strict=True):
         x, y, inverse = project(target, depth.view.camera, volume)
         seen = inside(x, y, inverse, depth.view.camera)
-        theirs = sample(torch.stack([depth.inverse, depth.confidence]), x, y, "nearest")
+        theirs = sample(torch.stack([depth.inverse, depth.confidence, depth.sigma]), x, y, "nearest")
         sure = theirs[1] * float(near)
         apart = (inverse - theirs[0]) / agreement_scale(depth, target)  # > 0: in front of what the view saw
-        votes += torch.exp(-(apart**2) / 2) * sure * seen
+        votes += torch.exp(-(((inverse - theirs[0]) / theirs[2]) ** 2) / 2) * sure * seen
         free += torch.sigmoid((apart - 2.5) * 2) * sure * seen
         visible.append(seen * (1 - torch.sigmoid((-apart - 2.5) * 2) * sure))
         rgb = sample(depth.view.rgb, x, y)
@@ -98,6 +98,39 @@ def sweep_target(
     rgb, seen_probability = _expected_colour(posterior, colours, visible, close)
     step = float(inverse_depths[1] - inverse_depths[0])
     return TargetDepth(inverse, confidence, rgb, seen_probability, std, step)
+
+
+def refine(target: Camera, depths: Sequence[ViewDepth], inverse: torch.Tensor, rounds: int = 2) -> torch.Tensor:
+    """Move an inverse-depth map (H, W) of ``target`` onto the surfaces the views measured, where it is close to one.
+
+    Plane sweeps are quantised and smoothed; the views' own depths, sensor depths above all, are not.
+    """
+    for _ in range(rounds):
+        total = torch.full_like(inverse, 0.1)
+        mean = 0.1 * inverse
+        for depth in depths:
+            camera = depth.view.camera
+            x, y, there = project(target, camera, inverse[None])
+            seen = inside(x, y, there, camera)[0]
+            theirs = sample(torch.stack([depth.inverse, depth.confidence, depth.sigma]), x, y, "nearest")[:, 0]
+            apart = (there[0] - theirs[0]) / (2 * theirs[2])
+            weight = torch.exp(-(apart**2) / 2) * theirs[1] ** 2 * seen
+            smooth = sample(depth.inverse[None], x, y)[0, 0]  # no steps on surfaces, but no mixing across edges
+            value = torch.where((smooth - theirs[0]).abs() < theirs[2], smooth, theirs[0])
+            mean = mean + weight * inverse_depth_seen_from(target, camera, x[0], y[0], value)
+            total = total + weight
+        inverse = mean / total
+    return inverse
+
+
+def inverse_depth_seen_from(
+    target: Camera, camera: Camera, x: torch.Tensor, y: torch.Tensor, inverse: torch.Tensor
+) -> torch.Tensor:
+    """Inverse depth in ``target`` of the points that ``camera`` sees at pixels x, y with ``inverse`` depth; >= 1e-6."""
+    target_from_cam = target.cam_from_world @ camera.world_from_cam
+    row = torch.as_tensor(target_from_cam[2, :3] @ np.linalg.inv(camera.K), dtype=torch.float32, device=x.device)
+    ratio = row[0] * x + row[1] * y + row[2] + float(target_from_cam[2, 3]) * inverse  # target z over camera z
+    return torch.where(ratio > 1e-3, inverse / ratio.clamp(min=1e-3), inverse).clamp(min=1e-6)
 
 
 def _expected_colour(

@@ -37,6 +37,7 @@ class ViewDepth:
     inverse: torch.Tensor  # (H, W) > 0
     confidence: torch.Tensor  # (H, W)
     step: float  # inverse depth between planes
+    sigma: torch.Tensor  # (H, W) how far off in inverse depth it may be
     measured: torch.Tensor  # (H, W) bool: from a depth sensor
 
 
@@ -63,12 +64,20 @@ def sweep_view(
     else:
         inverse = inverse_depths.mean().expand(view.camera.height, view.camera.width).clone()
         confidence = torch.zeros_like(inverse)
+    sigma = torch.full_like(inverse, sweep_sigma(view.camera, [s.camera for s in sources], step))
     measured = torch.zeros_like(inverse, dtype=torch.bool)
     if sensor_depth is not None:
         measured = torch.isfinite(sensor_depth) & (sensor_depth > 0)
         inverse = torch.where(measured, 1.0 / sensor_depth.clamp(min=1e-6), inverse)
         confidence = torch.where(measured, torch.ones_like(confidence), confidence)
-    return ViewDepth(view, inverse, confidence, step, measured)
+        sigma = torch.where(measured, torch.full_like(sigma, step), sigma)
+    return ViewDepth(view, inverse, confidence, step, sigma, measured)
+
+
+def sweep_sigma(camera: Camera, sources: Sequence[Camera], step: float) -> float:
+    """Uncertainty of a swept inverse depth: the plane spacing, or TOLERANCE_PX over the widest baseline."""
+    baseline = max((float(np.linalg.norm(camera.centre - s.centre)) for s in sources), default=0.0)
+    return math.hypot(step, TOLERANCE_PX / max(camera.K[0, 0] * baseline, 1e-9))
 
 
 def agreement_scale(depth: ViewDepth, other: Camera) -> float:
@@ -104,5 +113,6 @@ def cross_check(depths: Sequence[ViewDepth]) -> tuple[list[ViewDepth], list[torc
         confidence = torch.where(one.measured, one.confidence, checked)
         filled = smooth_fill(one.inverse[None], confidence[None] ** 2 + 1e-5, one.view.rgb[None])[0]
         inverse = torch.where(confidence > TRUSTED, one.inverse, filled)
-        finished.append(ViewDepth(one.view, inverse, confidence.clamp(min=FLOOR), one.step, one.measured))
+        sure = confidence.clamp(min=FLOOR)
+        finished.append(ViewDepth(one.view, inverse, sure, one.step, one.sigma, one.measured))
     return finished, confirmed

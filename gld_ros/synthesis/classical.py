@@ -22,7 +22,7 @@ from gld_ros.geometry.camera import Camera
 from gld_ros.geometry.fill import smooth_fill
 from gld_ros.geometry.images import resize_area, resize_depth
 from gld_ros.geometry.plane_sweep import WorkView
-from gld_ros.geometry.target_depth import TargetDepth, sweep_target
+from gld_ros.geometry.target_depth import TargetDepth, refine, sweep_target
 from gld_ros.geometry.view_depth import ViewDepth, cross_check, sweep_view
 from gld_ros.synthesis.clouds import clouds_of
 from gld_ros.synthesis.types import (
@@ -269,6 +269,7 @@ class ClassicalEngine:
         inverse = torch.where(sure > 0.4, inverse, filled)
         if (work.width, work.height) != (target.width, target.height):
             inverse = upsample_inverse(inverse, target.height, target.width)
+        inverse = refine(target, depths, inverse)
         final = self._blend(target, views, depths, gains, swept, inverse)
         return view_of(target, final, swept, request), final
 
