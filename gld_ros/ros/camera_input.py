@@ -14,8 +14,9 @@ from rclpy.node import Node
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
+from gld_ros.geometry.transform_tree import NS
 from gld_ros.ros.settings import Settings
-from gld_ros.ros.tf_buffer import NS, nanoseconds
+from gld_ros.ros.tf_buffer import nanoseconds
 
 try:
     from rclpy.event_handler import SubscriptionEventCallbacks

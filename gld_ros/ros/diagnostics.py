@@ -13,11 +13,11 @@ from std_msgs.msg import ColorRGBA
 from visualization_msgs.msg import Marker, MarkerArray
 
 from gld_ros.geometry.camera import Camera
+from gld_ros.geometry.transform_tree import NS
 from gld_ros.ros.camera_input import CameraInput
 from gld_ros.ros.core import MB, Core
 from gld_ros.ros.messages import header, time_message
 from gld_ros.ros.streaming import VirtualCamera
-from gld_ros.ros.tf_buffer import NS
 
 OK, WARN, ERROR = DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.ERROR
 USED, UNUSED = (0.1, 0.8, 0.2), (0.3, 0.5, 0.9)

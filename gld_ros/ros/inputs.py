@@ -11,19 +11,20 @@ import numpy as np
 from numpy.typing import NDArray
 from sensor_msgs.msg import CompressedImage
 
-from gld_ros.errors import GldError
-from gld_ros.geometry.camera import Camera
-from gld_ros.ros.camera_input import CameraInput
-from gld_ros.ros.conversions import (
+from gld_ros.data.camera_info import CameraModel, CameraModels
+from gld_ros.data.image_messages import (
     ImageError,
     compressed_depth_to_metres,
     compressed_to_rgb,
     depth_to_metres,
     image_to_rgb,
 )
+from gld_ros.errors import GldError
+from gld_ros.geometry.camera import Camera
+from gld_ros.geometry.transform_tree import NS
+from gld_ros.ros.camera_input import CameraInput
 from gld_ros.ros.core import Core
-from gld_ros.ros.rectify import CameraModel, CameraModels
-from gld_ros.ros.tf_buffer import NS, nanoseconds
+from gld_ros.ros.tf_buffer import nanoseconds
 from gld_ros.ros.transforms import JUMP_BACK_S, TransformException
 from gld_ros.synthesis.types import PosedView
 

@@ -14,7 +14,7 @@ from std_msgs.msg import Header
 
 from gld_ros.errors import GldError, Status
 from gld_ros.geometry.camera import Camera
-from gld_ros.ros.tf_buffer import NS, matrix_to_quaternion, quaternion_to_matrix
+from gld_ros.geometry.transform_tree import NS, matrix_to_quaternion, quaternion_to_matrix
 from gld_ros.synthesis.types import Cloud
 
 ENCODINGS = {("u1", 3): "rgb8", ("u1", 1): "mono8", ("f4", 1): "32FC1", ("u2", 1): "16UC1"}

@@ -17,9 +17,9 @@ from rclpy.qos import DurabilityPolicy, QoSProfile
 from rosgraph_msgs.msg import Clock
 
 from gld_ros.errors import SceneError
+from gld_ros.geometry.transform_tree import NS
 from gld_ros.ros.messages import time_message
 from gld_ros.ros.replay import Pacer, ReplaySettings
-from gld_ros.ros.tf_buffer import NS
 
 TF_TYPE = "tf2_msgs/msg/TFMessage"
 CLOCK_PERIOD_NS = 5_000_000

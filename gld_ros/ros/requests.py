@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from gld_ros.errors import GldError, Status
 from gld_ros.geometry.camera import Camera, check_intrinsics
+from gld_ros.geometry.transform_tree import NS
 from gld_ros.msg import Status as StatusMsg
 from gld_ros.msg import SynthesizedView as ViewMsg
 from gld_ros.ros.core import Core
@@ -27,7 +28,7 @@ from gld_ros.ros.messages import (
     pose_stamped,
     time_message,
 )
-from gld_ros.ros.tf_buffer import NS, nanoseconds
+from gld_ros.ros.tf_buffer import nanoseconds
 from gld_ros.ros.transforms import TransformException
 from gld_ros.ros.worker import Job, as_gld_error
 from gld_ros.synthesis.types import PosedView, ProgressCallback, Request, Result

@@ -15,15 +15,9 @@ from rclpy.qos import DurabilityPolicy, QoSProfile
 from rclpy.time import Time
 from tf2_msgs.msg import TFMessage
 
+from gld_ros.geometry.transform_tree import NS, quaternion_to_matrix
 from gld_ros.ros.messages import header, pose_message
-from gld_ros.ros.tf_buffer import (
-    HAVE_TF2,
-    NS,
-    Buffer,
-    TransformException,
-    nanoseconds,
-    quaternion_to_matrix,
-)
+from gld_ros.ros.tf_buffer import HAVE_TF2, Buffer, TransformException, nanoseconds
 
 JUMP_BACK_S = 1.0  # a stamp this far behind its predecessor is a restarted clock or bag, not a late message
 

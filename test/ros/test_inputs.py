@@ -13,9 +13,9 @@ from rclpy.qos import qos_profile_sensor_data
 from rig import LENS, picture, pose, rig, wait_until
 from sensor_msgs.msg import Image
 
+from gld_ros.data.image_messages import image_to_rgb
 from gld_ros.errors import Status
 from gld_ros.ros.client import make_request
-from gld_ros.ros.conversions import image_to_rgb
 from gld_ros.ros.messages import camera_info_message, header, image_message
 from gld_ros.ros.streaming import BODY_FROM_OPTICAL as AHEAD
 

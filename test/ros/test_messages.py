@@ -7,9 +7,9 @@ pytest.importorskip("rclpy", reason="needs ROS")
 
 from scipy.spatial.transform import Rotation
 
+from gld_ros.data.image_messages import depth_to_metres, image_to_rgb
 from gld_ros.errors import GldError, Status
 from gld_ros.geometry.camera import Camera
-from gld_ros.ros.conversions import depth_to_metres, image_to_rgb
 from gld_ros.ros.messages import (
     camera_info_message,
     cloud_message,

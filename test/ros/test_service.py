@@ -10,10 +10,10 @@ pytest.importorskip("gld_ros.srv", reason="needs ROS")
 
 from rig import LENS, pose, rig, wait_until
 
+from gld_ros.data.image_messages import image_to_rgb
 from gld_ros.errors import Status
 from gld_ros.geometry.camera import Camera
 from gld_ros.ros.client import make_request
-from gld_ros.ros.conversions import image_to_rgb
 from gld_ros.ros.streaming import BODY_FROM_OPTICAL
 from gld_ros.ros.tf_buffer import nanoseconds
 

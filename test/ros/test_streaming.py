@@ -13,8 +13,8 @@ from sensor_msgs.msg import CameraInfo, Image, PointCloud2
 from tf2_msgs.msg import TFMessage
 from visualization_msgs.msg import MarkerArray
 
+from gld_ros.data.image_messages import image_to_rgb
 from gld_ros.ros.client import spinning
-from gld_ros.ros.conversions import image_to_rgb
 from gld_ros.ros.tf_buffer import nanoseconds
 
 pytestmark = pytest.mark.two_process

@@ -9,9 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation, Slerp
 
-from gld_ros.ros import tf_buffer
-from gld_ros.ros.tf_buffer import (
-    Buffer,
+from gld_ros.geometry import transform_tree
+from gld_ros.geometry.transform_tree import (
     ConnectivityException,
     ExtrapolationException,
     InvalidArgumentException,
@@ -21,6 +20,7 @@ from gld_ros.ros.tf_buffer import (
     matrix_to_quaternion,
     quaternion_to_matrix,
 )
+from gld_ros.ros.tf_buffer import Buffer
 
 S = 1_000_000_000
 UNIT = (0.0, 0.0, 0.0, 1.0)
@@ -173,7 +173,7 @@ def test_waiting_ends_when_the_transform_comes():
 
 def test_exceptions_have_the_names_of_tf2():
     for name in ("Lookup", "Connectivity", "Extrapolation", "InvalidArgument"):
-        assert issubclass(getattr(tf_buffer, f"{name}Exception"), TransformException)
+        assert issubclass(getattr(transform_tree, f"{name}Exception"), TransformException)
 
 
 @given(quaternions)

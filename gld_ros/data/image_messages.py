@@ -97,7 +97,7 @@ def image_to_rgb(msg: Any) -> NDArray[np.uint8]:
         if msg.height % 2 or msg.width % 2:
             raise ImageError(f"{encoding} image is {msg.width}x{msg.height}: both must be even")
         planes = _rows(msg, "u1", 1, rows=int(msg.height) * 3 // 2)
-        return cv2.cvtColor(planes, HALF_PLANAR[encoding])
+        return np.asarray(cv2.cvtColor(planes, HALF_PLANAR[encoding]), np.uint8)
     known = ENCODINGS.get(encoding)
     if known is None:
         return _through_cv_bridge(msg)
@@ -116,7 +116,7 @@ def image_to_rgb(msg: Any) -> NDArray[np.uint8]:
 
 def _through_cv_bridge(msg: Any) -> NDArray[np.uint8]:
     try:
-        from cv_bridge import CvBridge  # type: ignore[import-not-found]
+        from cv_bridge import CvBridge
     except ImportError:
         raise ImageError(
             f"encoding '{msg.encoding}' is unknown: set the driver to one of {', '.join(SUPPORTED)}, "
@@ -162,7 +162,8 @@ def compressed_to_rgb(msg: Any) -> NDArray[np.uint8]:
 
     compressed_image_transport stores OpenCV's BGR whatever its ``format`` field lists, so nothing is swapped by it.
     """
-    return cv2.cvtColor(_decode(msg.data, cv2.IMREAD_COLOR, f"compressed image ('{msg.format}')"), cv2.COLOR_BGR2RGB)
+    picture = _decode(msg.data, cv2.IMREAD_COLOR, f"compressed image ('{msg.format}')")
+    return np.ascontiguousarray(picture[..., ::-1])
 
 
 def compressed_depth_to_metres(msg: Any) -> NDArray[np.float32]:

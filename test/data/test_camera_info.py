@@ -6,8 +6,8 @@ import cv2
 import numpy as np
 import pytest
 
+from gld_ros.data.camera_info import CameraModel, CameraModels
 from gld_ros.errors import GldError, Status
-from gld_ros.ros.rectify import CameraModel, CameraModels
 
 W, H = 160, 120
 K = np.array([[110.0, 0, 82.0], [0, 112.0, 57.0], [0, 0, 1]])

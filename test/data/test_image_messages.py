@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 import pytest
 
-from gld_ros.ros.conversions import (
+from gld_ros.data.image_messages import (
     ENCODINGS,
     HALF_PLANAR,
     ImageError,
