@@ -17,6 +17,7 @@ from gld_ros.synthesis.types import Engine, PosedView, Result
 
 MB = 1 << 20
 WARN_PERIOD_S = 5.0
+SETTLE_S = 2.0  # without a new keyframe, after which few are all there are
 
 
 @dataclass
@@ -102,20 +103,26 @@ class Core:
             self.engine.forget(keys)
 
     def _prepare_one(self) -> bool:
-        """Prepare the newest keyframe that has not been yet, among its neighbours; False when none is left."""
-        if not self.settings["prepare"]:
+        """Prepare the newest keyframe that has not been yet, among its neighbours; False when none is left.
+
+        Requests come first: they compute what they need themselves. While only few keyframes are there and more keep
+        coming, it waits: depth from one neighbour would be computed again with the next.
+        """
+        if not self.settings["prepare"] or self.worker.busy_since is not None:
             return False
         frames = self.store.all()
         with self._lock:
             fresh = [frame for frame in frames if frame.view.key not in self._prepared]
         if not fresh or len(frames) < 2:
             return False
+        if len(frames) <= self.settings["condition_views"] and self.store.since_last_add_s() < SETTLE_S:
+            return False
         frame = fresh[-1]
         others = [other for other in frames if other is not frame]
         neighbours = select_for(frame.view.camera, others, self.settings["condition_views"])
         started = time.monotonic()
         try:
-            self.engine.prepare([frame.view, *(other.view for other in neighbours)])
+            self.engine.prepare([frame.view, *(other.view for other in neighbours)], self.settings["preset"])
         finally:
             with self._lock:
                 self._prepared.add(frame.view.key)

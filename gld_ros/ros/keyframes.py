@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -112,6 +113,7 @@ class KeyframeStore:
         self.settings = settings
         self.blurred = 0  # images refused for their sharpness
         self._on_removed = on_removed
+        self._grown_at = time.monotonic()
         self._frames: dict[str, Keyframe] = {}
         self._usual_sharpness: dict[str, deque[float]] = {}
         self._lock = threading.Lock()
@@ -141,6 +143,8 @@ class KeyframeStore:
                 else:
                     removed.append(near.view.key)
             self._frames[view.key] = Keyframe(camera_name, view, score)
+            if near is None:
+                self._grown_at = time.monotonic()
             removed += self._shrink(view.stamp_ns)
         self._tell(removed)
         return True
@@ -218,6 +222,10 @@ class KeyframeStore:
     def views(self) -> list[PosedView]:
         """The views of all keyframes, newest last."""
         return [frame.view for frame in self.all()]
+
+    def since_last_add_s(self) -> float:
+        """Seconds since a view from a new place came."""
+        return time.monotonic() - self._grown_at
 
     def newest(self) -> Keyframe | None:
         """The keyframe with the newest stamp."""

@@ -107,7 +107,7 @@ class Engine(Protocol):
 
     name: str
 
-    def prepare(self, views: Sequence[PosedView]) -> None:
+    def prepare(self, views: Sequence[PosedView], preset: str = "balanced") -> None:
         """Do and cache the per-view work (depth) ahead of requests; safe to call in the background."""
 
     def forget(self, keys: Sequence[str]) -> None:

@@ -33,7 +33,7 @@ class FakeEngine:
         self.prepared: list[str] = []
         self.forgotten: list[str] = []
 
-    def prepare(self, views: Sequence[PosedView]) -> None:
+    def prepare(self, views: Sequence[PosedView], preset: str = "balanced") -> None:
         self.prepared += [view.key for view in views]
 
     def forget(self, keys: Sequence[str]) -> None:
