@@ -117,6 +117,7 @@ setup(
     setup_requires=ros_wheels.build(DISTRO) if WITH_ROS else [],
     extras_require={
         "ros": ros_wheels.runtime(DISTRO),
+        "train": ["numba>=0.57"],  # renders the rooms that training and their tests use
     },
     entry_points={"console_scripts": ["gld = gld_ros.cli.main:main", "gld_node = gld_ros.ros.node:main"]},
     cmdclass={"build_py": BuildPy},

@@ -38,6 +38,7 @@ class EncoderConfig:
     block_norm_eps: float = 1e-6
     qk_norm_eps: float = 1e-5
     final_norm_eps: float = 1e-5
+    whiten: int = 0  # > 0: pictures enter as this many whitened patch components (small models)
     position_offset: float = 0.1  # quirk: the table is resampled by the factor (h + 0.1) / grid, not by size
 
     def __post_init__(self) -> None:
@@ -101,6 +102,7 @@ class RgbDecoderConfig:
     base_grid: tuple[int, int] = (36, 36)
     patch: int = 14
     norm_eps: float = 1e-12
+    whiten: int = 0  # > 0: patches leave as this many whitened components (small models)
     features: Literal["layer_normed", "raw"] = "layer_normed"  # open: form of the levels it reads
 
     def __post_init__(self) -> None:

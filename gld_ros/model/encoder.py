@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from gld_ros.errors import GldError
 from gld_ros.model.config import IMAGENET_MEAN, IMAGENET_STD, EncoderConfig
 from gld_ros.model.layers import LayerScale, Mlp, merge_heads, split_heads
+from gld_ros.model.whitening import WhitenedPatchEmbed
 
 Rope = tuple[Tensor, Tensor]  # cos and sin, each (tokens, head channels)
 
@@ -27,7 +28,11 @@ class Encoder(nn.Module):
         self.cls_token = nn.Parameter(0.02 * torch.randn(1, 1, width))
         self.camera_token = nn.Parameter(0.02 * torch.randn(1, 2, width))
         self.pos_embed = nn.Parameter(0.02 * torch.randn(1, config.position_grid**2 + 1, width))
-        self.patch_embed = PatchEmbed(3, width, config.patch)
+        self.patch_embed = (
+            WhitenedPatchEmbed(config.patch, config.whiten, width)
+            if config.whiten
+            else PatchEmbed(3, width, config.patch)
+        )
         self.blocks = nn.ModuleList(EncoderBlock(config, index) for index in range(config.blocks))
         self.norm = nn.LayerNorm(width, eps=config.final_norm_eps)
 

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from gld_ros.model.config import IMAGENET_MEAN, IMAGENET_STD, RgbDecoderConfig
 from gld_ros.model.layers import merge_heads, split_heads
+from gld_ros.model.whitening import PatchWhitening
 
 
 class RgbDecoder(nn.Module):
@@ -28,7 +29,9 @@ class RgbDecoder(nn.Module):
         )
         self.decoder_layers = nn.ModuleList(DecoderLayer(config) for _ in range(config.layers))
         self.decoder_norm = nn.LayerNorm(config.width, eps=config.norm_eps)
-        self.decoder_pred = nn.Linear(config.width, config.patch**2 * 3)
+        self.decoder_pred = nn.Linear(config.width, config.whiten or config.patch**2 * 3)
+        if config.whiten:
+            self.whitening = PatchWhitening(config.patch, config.whiten)
 
     def forward(self, levels: Tensor, grid: tuple[int, int]) -> Tensor:
         """Decode.
@@ -52,7 +55,7 @@ class RgbDecoder(nn.Module):
         for layer in self.decoder_layers:
             x = layer(x)
         out: Tensor = self.decoder_pred(self.decoder_norm(x))[:, 1:]
-        return out
+        return self.whitening.colour(out) if self.config.whiten else out
 
     def positions(self, grid: tuple[int, int]) -> Tensor:
         """The stored table resampled to the grid by size, (1, 1 + N, width)."""

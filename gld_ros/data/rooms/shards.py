@@ -1,0 +1,153 @@
+"""Rendered rooms as shards of plain arrays: rgb uint8, depth float16, K, world_from_cam.
+
+A shard is a folder of .npy files that appears by rename when complete, so an interrupted run loses one shard at most
+and goes on where it stopped. Readers map the files and copy only what they need.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+import shutil
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from gld_ros.data.rooms.motion import MotionConfig
+from gld_ros.data.rooms.render import RenderConfig, RenderedScene, render_scene
+from gld_ros.errors import GldError
+
+SHARD_SCENES = 50
+TRAINING_MOTIONS = (
+    MotionConfig("orbit", (0.08, 0.7), camera_height_m=(0.4, 1.7)),
+    MotionConfig("drive", (0.15, 1.0), camera_height_m=(0.25, 1.3)),
+)
+
+
+@dataclass(frozen=True, eq=False)
+class SceneArrays:
+    """Views of some scenes at one size."""
+
+    rgb: NDArray[np.uint8]  # (S, V, H, W, 3)
+    depth: NDArray[np.float16]  # (S, V, H, W) metres
+    K: NDArray[np.float64]  # (S, V, 3, 3)
+    world_from_cam: NDArray[np.float64]  # (S, V, 4, 4)
+
+
+def training_scene(seed: int, views: int, width: int, height: int, config: RenderConfig) -> RenderedScene:
+    """A training room: orbit and drive motions alternate with the seed."""
+    motion = TRAINING_MOTIONS[seed % len(TRAINING_MOTIONS)]
+    return render_scene(seed, views, width, height, dataclasses.replace(config, motion=motion))
+
+
+def stack(scenes: list[RenderedScene]) -> SceneArrays:
+    """Scenes of equal shape as arrays."""
+    return SceneArrays(
+        np.stack([np.stack(s.rgb) for s in scenes]),
+        np.stack([np.stack(s.depth) for s in scenes]).astype(np.float16),
+        np.stack([np.stack([c.K for c in s.cameras]) for s in scenes]),
+        np.stack([np.stack([c.world_from_cam for c in s.cameras]) for s in scenes]),
+    )
+
+
+def config_hash(config: RenderConfig, *extra: object) -> str:
+    """Ten hex digits that change with anything that changes the pictures."""
+    text = json.dumps([dataclasses.asdict(config), [str(e) for e in extra]], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:10]
+
+
+def write_shards(
+    out: Path, seed: int, scenes: int, views: int, width: int, height: int, config: RenderConfig, threads: int = 1
+) -> float:
+    """Render rooms seed .. seed + scenes - 1 into ``out``; existing shards of the same config are kept.
+
+    Returns the views rendered per second. Raises GldError when ``out`` holds another config or cannot be written.
+    """
+    tag = config_hash(config, TRAINING_MOTIONS, seed, views, width, height)
+    index = out / "rooms.json"
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        if index.exists() and json.loads(index.read_text()).get("hash") != tag:
+            raise GldError(f"{out} holds rooms of another configuration: choose another folder or delete it")
+        index.write_text(json.dumps({"hash": tag, "views": views, "size": [width, height], "seed": seed}) + "\n")
+    except OSError as error:
+        raise GldError(f"cannot write rooms to {out}: {error}: choose a writable folder with free space") from error
+    started, rendered = time.perf_counter(), 0
+    starts = range(seed, seed + scenes, SHARD_SCENES)
+    with ThreadPoolExecutor(max(1, threads)) as pool:
+        for first in tqdm(starts, desc="rooms", unit="shard"):
+            shard = out / f"shard_{first:08d}"
+            if shard.exists():
+                continue
+            numbers = range(first, min(first + SHARD_SCENES, seed + scenes))
+            done = list(pool.map(lambda n: training_scene(n, views, width, height, config), numbers))
+            _write_shard(shard, stack(done))
+            rendered += len(done) * views
+    return rendered / max(time.perf_counter() - started, 1e-9)
+
+
+def _write_shard(shard: Path, arrays: SceneArrays) -> None:
+    partial = shard.with_name("." + shard.name + ".partial")
+    try:
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir()
+        for field in dataclasses.fields(arrays):
+            np.save(partial / f"{field.name}.npy", getattr(arrays, field.name))
+        os.replace(partial, shard)
+    except OSError as error:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise GldError(
+            f"cannot write {shard}: {error}: free some space and run again, finished shards are kept"
+        ) from error
+
+
+class RoomShards:
+    """The first scenes (default: all) below a folder that ``write_shards`` filled; maps files on demand."""
+
+    def __init__(self, folder: Path, scenes: int | None = None) -> None:
+        self.shards = sorted(folder.glob("shard_*"))
+        if not self.shards:
+            raise GldError(f"{folder} has no room shards: run 'gld rooms dataset --out {folder}' first")
+        self._open: dict[Path, SceneArrays] = {}
+        counts = [len(self._arrays(s).rgb) for s in self.shards]
+        self.ends = np.cumsum(counts)
+        self.count = min(int(self.ends[-1]), scenes or int(self.ends[-1]))
+
+    def __len__(self) -> int:
+        return self.count
+
+    def _arrays(self, shard: Path) -> SceneArrays:
+        if shard not in self._open:
+            try:
+                self._open[shard] = SceneArrays(
+                    *(np.load(shard / f"{f.name}.npy", mmap_mode="r") for f in dataclasses.fields(SceneArrays))
+                )
+            except (OSError, ValueError) as error:
+                raise GldError(f"{shard} is damaged ({error}): delete it and run 'gld rooms dataset' again") from error
+        return self._open[shard]
+
+    def take(self, scenes: NDArray[np.int64], views: NDArray[np.int64]) -> SceneArrays:
+        """Copies of chosen views, views (S, V), of chosen scenes (S,)."""
+        parts: list[list[NDArray]] = [[], [], [], []]
+        for scene, chosen in zip(scenes, views, strict=True):
+            number = int(np.searchsorted(self.ends, scene, side="right"))
+            row = int(scene) - (int(self.ends[number - 1]) if number else 0)
+            arrays = self._arrays(self.shards[number])
+            for part, field in zip(parts, dataclasses.fields(arrays), strict=True):
+                part.append(getattr(arrays, field.name)[row][chosen])
+        return SceneArrays(*(np.stack(p) for p in parts))
+
+    def chunks(self, size: int) -> Iterator[SceneArrays]:
+        """All scenes in order, ``size`` at a time, with all their views."""
+        views = self._arrays(self.shards[0]).rgb.shape[1]
+        for start in range(0, len(self), size):
+            rows = np.arange(start, min(start + size, len(self)))
+            yield self.take(rows, np.tile(np.arange(views), (len(rows), 1)))

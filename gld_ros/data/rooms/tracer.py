@@ -1,0 +1,260 @@
+"""Numba ray caster: yaw-rotated boxes, upright cylinders and ellipsoids inside one rectangular room.
+
+All kernels work on the flat arrays of ``PackedScene`` and release the GIL, so views render on plain threads.
+Randomness is a hash of (seed, pixel, sample): the same call gives the same picture whatever the thread count.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from gld_ros.data.rooms.jit import kernel
+
+BOX, CYLINDER, ELLIPSOID = 0, 1, 2
+# columns of the primitive table
+KIND, CX, CY, CZ, HX, HY, HZ, COS, SIN, USHIFT, VSHIFT = range(11)
+# columns of the material table; scale 0 stretches the texture over the face
+TEXTURE, SCALE, TINT_R, TINT_G, TINT_B, EMISSION, GLOSS, SUN_GATE = range(8)
+# columns of the light table: a parallelogram centre +- u +- v, radiating radiance r g b along its normal
+LX, LY, LZ, UX, UY, UZ, VX, VY, VZ, NX, NY, NZ, LR, LG, LB, AREA = range(16)
+
+FAR = 1e30
+EPS = 1e-4
+ROOM = -1  # primitive index of the walls
+
+
+@kernel
+def _inverse(x: float) -> float:
+    return 1.0 / x if abs(x) > 1e-12 else (1e12 if x >= 0 else -1e12)
+
+
+@kernel
+def _hit_primitive(prims, i, ox, oy, oz, dx, dy, dz, tmax):
+    """Nearest hit (t, face) of a ray with primitive i, t = FAR when missed."""
+    c = prims[i, COS]
+    s = prims[i, SIN]
+    ax = ox - prims[i, CX]
+    ay = oy - prims[i, CY]
+    lx = c * ax + s * ay
+    ly = -s * ax + c * ay
+    lz = oz - prims[i, CZ]
+    ex = c * dx + s * dy
+    ey = -s * dx + c * dy
+    ez = dz
+    kind = prims[i, KIND]
+    if kind == BOX:
+        ix = _inverse(ex)
+        iy = _inverse(ey)
+        iz = _inverse(ez)
+        near = -FAR
+        far = FAR
+        face = 0
+        a = (-prims[i, HX] - lx) * ix
+        b = (prims[i, HX] - lx) * ix
+        f = 0 if ix > 0 else 1
+        if a > b:
+            a, b = b, a
+        if a > near:
+            near = a
+            face = f
+        far = min(far, b)
+        a = (-prims[i, HY] - ly) * iy
+        b = (prims[i, HY] - ly) * iy
+        f = 2 if iy > 0 else 3
+        if a > b:
+            a, b = b, a
+        if a > near:
+            near = a
+            face = f
+        far = min(far, b)
+        a = (-prims[i, HZ] - lz) * iz
+        b = (prims[i, HZ] - lz) * iz
+        f = 4 if iz > 0 else 5
+        if a > b:
+            a, b = b, a
+        if a > near:
+            near = a
+            face = f
+        far = min(far, b)
+        if near <= far and near > EPS and near < tmax:
+            return near, face
+        return FAR, 0
+    gx = 1.0 / prims[i, HX]
+    gy = 1.0 / prims[i, HY]
+    lx *= gx
+    ex *= gx
+    ly *= gy
+    ey *= gy
+    if kind == CYLINDER:
+        best = FAR
+        face = 0
+        a = ex * ex + ey * ey
+        if a > 1e-14:
+            b = lx * ex + ly * ey
+            disc = b * b - a * (lx * lx + ly * ly - 1.0)
+            if disc > 0.0:
+                t = (-b - math.sqrt(disc)) / a
+                if t > EPS and abs(lz + t * ez) <= prims[i, HZ]:
+                    best = t
+        if abs(ez) > 1e-12:
+            z = prims[i, HZ] if ez < 0 else -prims[i, HZ]
+            t = (z - lz) / ez
+            if t > EPS and t < best:
+                x = lx + t * ex
+                y = ly + t * ey
+                if x * x + y * y <= 1.0:
+                    best = t
+                    face = 5 if ez < 0 else 4
+        if best < tmax:
+            return best, face
+        return FAR, 0
+    gz = 1.0 / prims[i, HZ]
+    lz *= gz
+    ez *= gz
+    a = ex * ex + ey * ey + ez * ez
+    b = lx * ex + ly * ey + lz * ez
+    disc = b * b - a * (lx * lx + ly * ly + lz * lz - 1.0)
+    if disc > 0.0:
+        t = (-b - math.sqrt(disc)) / a
+        if t > EPS and t < tmax:
+            return t, 0
+    return FAR, 0
+
+
+@kernel
+def closest(prims, bounds, skip, leaf, room, ox, oy, oz, dx, dy, dz, tmax):
+    """First hit along a ray: (t, primitive or ROOM, face). The tree is walked in stored order with skip links."""
+    ix = _inverse(dx)
+    iy = _inverse(dy)
+    iz = _inverse(dz)
+    # leaving the room box: the wall is the nearest exit
+    tx = ((room[1] if dx >= 0 else room[0]) - ox) * ix
+    ty = ((room[3] if dy >= 0 else room[2]) - oy) * iy
+    tz = ((room[5] if dz >= 0 else room[4]) - oz) * iz
+    best = tx
+    face = 1 if dx >= 0 else 0
+    if ty < best:
+        best = ty
+        face = 3 if dy >= 0 else 2
+    if tz < best:
+        best = tz
+        face = 5 if dz >= 0 else 4
+    best = min(best, tmax)
+    hit = ROOM
+    node = 0
+    count = skip.shape[0]
+    while node < count:
+        ax = (bounds[node, 0] - ox) * ix
+        bx = (bounds[node, 3] - ox) * ix
+        ay = (bounds[node, 1] - oy) * iy
+        by = (bounds[node, 4] - oy) * iy
+        az = (bounds[node, 2] - oz) * iz
+        bz = (bounds[node, 5] - oz) * iz
+        near = max(max(min(ax, bx), min(ay, by)), max(min(az, bz), 0.0))
+        far = min(min(max(ax, bx), max(ay, by)), min(max(az, bz), best))
+        if near <= far:
+            if leaf[node] >= 0:
+                t, f = _hit_primitive(prims, leaf[node], ox, oy, oz, dx, dy, dz, best)
+                if t < best:
+                    best = t
+                    hit = leaf[node]
+                    face = f
+            node += 1
+        else:
+            node = skip[node]
+    return best, hit, face
+
+
+@kernel
+def blocked(prims, bounds, skip, leaf, gate, ox, oy, oz, dx, dy, dz, tmax):
+    """True when a primitive that is not a light gate lies nearer than tmax."""
+    ix = _inverse(dx)
+    iy = _inverse(dy)
+    iz = _inverse(dz)
+    node = 0
+    count = skip.shape[0]
+    while node < count:
+        ax = (bounds[node, 0] - ox) * ix
+        bx = (bounds[node, 3] - ox) * ix
+        ay = (bounds[node, 1] - oy) * iy
+        by = (bounds[node, 4] - oy) * iy
+        az = (bounds[node, 2] - oz) * iz
+        bz = (bounds[node, 5] - oz) * iz
+        near = max(max(min(ax, bx), min(ay, by)), max(min(az, bz), 0.0))
+        far = min(min(max(ax, bx), max(ay, by)), min(max(az, bz), tmax))
+        if near <= far:
+            i = leaf[node]
+            if i >= 0 and not gate[i]:
+                t, _ = _hit_primitive(prims, i, ox, oy, oz, dx, dy, dz, tmax)
+                if t < tmax:
+                    return True
+            node += 1
+        else:
+            node = skip[node]
+    return False
+
+
+@kernel
+def _half_area(low, high):
+    x = high[0] - low[0]
+    y = high[1] - low[1]
+    z = high[2] - low[2]
+    return x * y + y * z + z * x
+
+
+@kernel
+def sah_tree(low, high, bounds, skip, leaf):
+    """Binary tree over boxes low, high (N, 3), split where the surface-area heuristic is least, written depth first."""
+    n = low.shape[0]
+    order = np.arange(n)
+    first = np.zeros(2 * n, np.int64)  # stack of index ranges still to be written
+    last = np.zeros(2 * n, np.int64)
+    first[0] = 0
+    last[0] = n
+    top = 1
+    node = 0
+    right_cost = np.zeros(n)
+    while top > 0:
+        top -= 1
+        a = first[top]
+        b = last[top]
+        for k in range(3):
+            bounds[node, k] = low[order[a:b], k].min()
+            bounds[node, 3 + k] = high[order[a:b], k].max()
+        skip[node] = node + 2 * (b - a) - 1
+        if b - a == 1:
+            leaf[node] = order[a]
+            node += 1
+            continue
+        node += 1
+        best = FAR
+        best_axis = 0
+        split = a + 1
+        for axis in range(3):
+            members = order[a:b].copy()
+            members = members[np.argsort(low[members, axis] + high[members, axis], kind="mergesort")]
+            lo = np.full(3, FAR)
+            hi = np.full(3, -FAR)
+            for i in range(b - a - 1, 0, -1):
+                lo = np.minimum(lo, low[members[i]])
+                hi = np.maximum(hi, high[members[i]])
+                right_cost[i] = _half_area(lo, hi) * (b - a - i)
+            lo = np.full(3, FAR)
+            hi = np.full(3, -FAR)
+            for i in range(1, b - a):
+                lo = np.minimum(lo, low[members[i - 1]])
+                hi = np.maximum(hi, high[members[i - 1]])
+                cost = _half_area(lo, hi) * i + right_cost[i]
+                if cost < best:
+                    best = cost
+                    best_axis = axis
+                    split = a + i
+        members = order[a:b].copy()
+        order[a:b] = members[np.argsort(low[members, best_axis] + high[members, best_axis], kind="mergesort")]
+        first[top] = split
+        last[top] = b
+        first[top + 1] = a
+        last[top + 1] = split
+        top += 2

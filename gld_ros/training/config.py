@@ -1,0 +1,147 @@
+"""What a training run is: model, data, stages. Read from one YAML file."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+
+import yaml
+
+from gld_ros.errors import GldError
+from gld_ros.model.config import ModelConfig, config_from_dict
+
+STAGES = ("encoder", "statistics", "rgb", "level1", "cascade")
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """Rooms to train on; rendered into ``folder`` first where they are missing."""
+
+    folder: str = "runs/rooms"
+    scenes: int = 1000
+    views: int = 8
+    seed: int = 0
+    photos: str | None = None  # texture cache of tools/fetch_assets
+    validation_scenes: int = 32  # the first rooms of rooms/test, for curves and pictures
+    colour_jitter: float = 0.2  # largest relative change of gain, for all and for each channel
+
+    def __post_init__(self) -> None:
+        if self.scenes < 1 or self.views < 2 or not 1 <= self.validation_scenes <= 100:
+            raise GldError(
+                f"data: scenes {self.scenes} must be >= 1, views {self.views} >= 2, "
+                f"validation_scenes {self.validation_scenes} in 1..100"
+            )
+
+
+@dataclass(frozen=True)
+class StageConfig:
+    """Optimisation of one stage."""
+
+    steps: int = 1000
+    batch: int = 8
+    rate: float = 1e-3
+    weight_decay: float = 0.02
+    warmup: int = 100
+    decay_from: float = 0.5  # share of the steps after which the rate falls linearly to 2 %
+    clip: float = 1.0
+    ema: float = 0.997
+    beta2: float = 0.98
+
+    def __post_init__(self) -> None:
+        if self.steps < 1 or self.batch < 1 or not 0 < self.rate < 1 or not 0 <= self.ema < 1 or self.clip <= 0:
+            raise GldError(
+                f"stage values out of range: {self}: steps, batch >= 1, 0 < rate < 1, 0 <= ema < 1, clip > 0"
+            )
+
+
+@dataclass(frozen=True)
+class EncoderLoss:
+    """Weights of the encoder stage."""
+
+    views: int = 3
+    rgb_l1: float = 1.0
+    rgb_l2: float = 2.0
+    rgb_gradient: float = 0.5
+    depth: float = 1.5
+    depth_gradient: float = 0.5
+    depth_confidence: float = 0.2
+    rays: float = 0.2
+    rays_every: int = 4  # the ray head runs on every n-th step: it is the dearer half
+
+
+@dataclass(frozen=True)
+class DiffusionLoss:
+    """Objective of the level-1 and cascade stages.
+
+    The defaults are the released model's: velocity, uniform time under the shift. ``data`` prediction is weighted
+    1 / max(t, min_time)^2, with t = 1 - sigmoid(N(-0.6, 1)) and a share of ``pure_noise`` at t = 1.
+    """
+
+    conditions: tuple[int, int] = (1, 3)
+    targets: tuple[int, int] = (1, 3)
+    min_time: float = 0.3
+    pure_noise: float = 0.15
+    drop_cameras: float = 0.1
+    warp_depth: tuple[float, float] = (0.7, 0.2)  # shares of steps that warp with predicted and with true depth
+    nearest_first: float = 0.25  # share of the steps in which targets are drawn near the conditions
+    source_noise: float = 0.1  # noise on level 1 where the cascade reads it, in its standard deviations
+
+    def __post_init__(self) -> None:
+        if not 0 <= sum(self.warp_depth) <= 1 or min(self.conditions) < 1 or min(self.targets) < 1:
+            raise GldError(f"diffusion loss out of range: {self}")
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """A whole run; every stage reads what the stages before it left in ``out``."""
+
+    name: str = "nano"
+    out: str = "runs/nano"
+    size: tuple[int, int] = (64, 64)  # width, height
+    seed: int = 0
+    bf16: bool = True
+    model: ModelConfig = field(default_factory=ModelConfig)
+    data: DataConfig = field(default_factory=DataConfig)
+    encoder: StageConfig = field(default_factory=StageConfig)
+    rgb: StageConfig = field(default_factory=StageConfig)
+    level1: StageConfig = field(default_factory=StageConfig)
+    cascade: StageConfig = field(default_factory=StageConfig)
+    encoder_loss: EncoderLoss = field(default_factory=EncoderLoss)
+    diffusion: DiffusionLoss = field(default_factory=DiffusionLoss)
+    rgb_noise: float = 0.2  # rgb stage: largest noise on each channel, in its standard deviations
+    statistics_scenes: int = 200
+    checkpoint_seconds: float = 300.0
+    log_every: int = 20
+    validate_every: int = 500
+
+    def __post_init__(self) -> None:
+        patch = self.model.encoder.patch
+        if any(side % patch or side < patch for side in self.size):
+            raise GldError(f"size {self.size} must be multiples of the patch {patch}")
+        most = max(self.encoder_loss.views, self.diffusion.conditions[1] + self.diffusion.targets[1])
+        if most > self.data.views:
+            raise GldError(f"a step draws up to {most} views but data.views is {self.data.views}: render more views")
+
+    def stage(self, name: str) -> StageConfig:
+        """Optimisation settings of a stage."""
+        result: StageConfig = getattr(self, name)
+        return result
+
+    def digest(self) -> str:
+        """Ten hex digits of everything that changes results (not folders or logging)."""
+        same = replace(self, out="", checkpoint_seconds=0, log_every=1, data=replace(self.data, folder=""))
+        return hashlib.sha256(json.dumps(asdict(same), sort_keys=True).encode()).hexdigest()[:10]
+
+
+def read_config(path: Path) -> TrainConfig:
+    """Read a YAML file. Raises GldError naming the field for anything unknown or impossible."""
+    try:
+        values = yaml.safe_load(path.read_text())
+    except OSError as error:
+        raise GldError(f"cannot read {path}: {error.strerror}") from None
+    except yaml.YAMLError as error:
+        raise GldError(f"{path} is not YAML: {error}") from None
+    config: TrainConfig = config_from_dict(TrainConfig, values, "")
+    return config

@@ -1,0 +1,235 @@
+"""What each stage trains and how a step's loss is computed. A stage is a module, so DDP can wrap it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+from torch import Tensor, nn
+
+from gld_ros.geometry.forward_warp import forward_warp, pull_push
+from gld_ros.model.camera_map import relative_cameras
+from gld_ros.model.dit import DiT, initialise_dit
+from gld_ros.model.gld_model import GldModel, Latents, Stage
+from gld_ros.training.batches import Batch, draw_diffusion, draw_encoder
+from gld_ros.training.config import TrainConfig
+from gld_ros.training.losses import depth_loss, diffusion_time, flow_loss, picture_loss, ray_loss, shifted_time
+
+
+class TrainingStage(nn.Module):
+    """One stage: which parameters learn, and ``forward(batch, step)`` -> ``loss`` and its named terms."""
+
+    def __init__(self, name: str, config: TrainConfig, model: GldModel) -> None:
+        super().__init__()
+        self.name = name
+        self.config = config
+        self.model = model
+        model.requires_grad_(False)
+        for part in self.trained():
+            part.requires_grad_(True)
+        model.get_submodule("rgb_decoder").get_parameter("decoder_pos_embed").requires_grad_(False)
+        for module in model.modules():
+            if isinstance(module, DiT):
+                module.t_embedder.W.requires_grad_(False)
+
+    def trained(self) -> list[nn.Module]:
+        """Parts of the model that learn."""
+        raise NotImplementedError
+
+    def draw(self, rooms: object, step: int, rank: int) -> Batch:
+        """The batch of a step."""
+        return draw_encoder(rooms, self.config, step, rank)  # type: ignore[arg-type]
+
+    def generator(self, step: int) -> torch.Generator:
+        """Random numbers of a step, the same after a resume."""
+        return torch.Generator().manual_seed((self.config.seed * 1_000_003 + step) * 31 + len(self.name))
+
+
+class EncoderStage(TrainingStage):
+    """Encoder, RGB decoder and depth head together, from pictures to pictures, depth and rays."""
+
+    def trained(self) -> list[nn.Module]:
+        return [self.model.encoder, self.model.rgb_decoder, self.model.depth_head]
+
+    def forward(self, batch: Batch, step: int) -> dict[str, Tensor]:
+        weights = self.config.encoder_loss
+        levels, grid = encode_levels(self.model, batch.rgb)
+        picture = self.model.decode_rgb(levels, grid)
+        with_rays = weights.rays > 0 and step % weights.rays_every == 0
+        output = self.model.depth_head(self.model.layer_normed(levels), grid, rays=with_rays)
+        terms = {
+            "rgb": picture_loss(picture.float(), batch.rgb, weights),
+            "depth": depth_loss(output, batch.depth, weights),
+        }
+        loss = terms["rgb"] + terms["depth"]
+        if with_rays:
+            terms["rays"] = ray_loss(output, batch)
+            loss = loss + weights.rays * weights.rays_every * terms["rays"]
+        return {"loss": loss, **terms}
+
+
+class RgbStage(TrainingStage):
+    """The RGB decoder alone on a frozen encoder, on features with noise on each channel as generation leaves them."""
+
+    def trained(self) -> list[nn.Module]:
+        return [self.model.rgb_decoder]
+
+    def forward(self, batch: Batch, step: int) -> dict[str, Tensor]:
+        rng = self.generator(step)
+        with torch.no_grad():
+            latents = self.model.encode(batch.rgb)
+            sigma = self.config.rgb_noise * torch.rand(2, len(batch.rgb), 1, 1, 1, 1, generator=rng)
+            noisy = Latents(
+                *(
+                    z + s.to(z.device) * torch.randn(z.shape, generator=rng).to(z.device)
+                    for z, s in zip((latents.level0, latents.level1), sigma, strict=True)
+                )
+            )
+            levels = self.model.decoder_levels(noisy, self.model.propagation_cls(batch.rgb))
+        grid = (latents.level0.shape[-2], latents.level0.shape[-1])
+        loss = picture_loss(self.model.decode_rgb(levels, grid).float(), batch.rgb, self.config.encoder_loss)
+        return {"loss": loss}
+
+
+class DiffusionStage(TrainingStage):
+    """Level-1 or cascade transformer on the frozen encoder (GLD specification section 11)."""
+
+    def __init__(self, name: str, config: TrainConfig, model: GldModel) -> None:
+        super().__init__(name, config, model)
+        self.kind: Stage = "cascade" if name == "cascade" else "level1"
+
+    def trained(self) -> list[nn.Module]:
+        return [self.model.get_submodule(self.name)]
+
+    def draw(self, rooms: object, step: int, rank: int) -> Batch:
+        return draw_diffusion(rooms, self.config, self.name, step, rank)  # type: ignore[arg-type]
+
+    def forward(self, batch: Batch, step: int) -> dict[str, Tensor]:
+        loss, rng = self.config.diffusion, self.generator(step)
+        dit = self.model.get_submodule(self.name)
+        assert isinstance(dit, DiT)
+        device = batch.rgb.device
+        with torch.no_grad():
+            truth = self.model.encode(batch.rgb)
+            conditions = self.model.encode(batch.rgb[:, : batch.cond_num])
+            guess, coverage = None, None
+            if dit.config.warp_channels:
+                guess, coverage = warp_guess(self.model, batch, self._warp_depth(batch, rng))
+            source = None
+            if dit.config.source_channels:
+                noise = torch.randn(truth.level1.shape, generator=rng).to(device)
+                source = truth.level1 + loss.source_noise * torch.rand(1, generator=rng).item() * noise
+            cameras = relative_cameras(batch.world_from_cam, batch.K, self.model.config.camera)
+            inputs = self.model.dit_inputs(self.kind, conditions, cameras, source, guess, coverage)
+            if torch.rand(1, generator=rng).item() < loss.drop_cameras:
+                inputs = inputs.unconditional(dit.config)
+            data = self.model.stage_latents(truth, self.kind)
+            noise = torch.randn(data.shape, generator=rng).to(device)
+            if dit.config.prediction == "data":
+                t = diffusion_time(len(data), loss.pure_noise, rng)
+            else:
+                t = shifted_time(len(data), self.model.config.sampler.shift, rng)
+            t = t.to(device)
+            mix = t.view(-1, 1, 1, 1, 1)
+            noisy = (1 - mix) * data + mix * noise
+        prediction = dit(noisy, t, inputs)
+        return {"loss": flow_loss(prediction, data, noise, t, dit.config.prediction, loss.min_time)}
+
+    def _warp_depth(self, batch: Batch, rng: torch.Generator) -> Tensor | None:
+        """Depth of the condition views to warp with: predicted, true, or none (plain GLD)."""
+        predicted, true = self.config.diffusion.warp_depth
+        draw = torch.rand(1, generator=rng).item()
+        if draw < predicted:
+            return predict_depth(self.model, batch.rgb[:, : batch.cond_num])
+        return batch.depth[:, : batch.cond_num] if draw < predicted + true else None
+
+
+def encode_levels(model: GldModel, rgb: Tensor) -> tuple[list[Tensor], tuple[int, int]]:
+    """Raw patch features of all four levels, (B, V, N, D) each, and the patch grid."""
+    patch = model.config.encoder.patch
+    raw = model.encoder(rgb)
+    return [level[:, :, 1:] for level in raw], (rgb.shape[-2] // patch, rgb.shape[-1] // patch)
+
+
+def predict_depth(model: GldModel, rgb: Tensor) -> Tensor:
+    """The model's own depth of jointly encoded views, (B, V, H, W)."""
+    levels, grid = encode_levels(model, rgb)
+    depth: Tensor = model.depth_head(model.layer_normed(levels), grid, rays=False).depth
+    return depth
+
+
+def warp_guess(model: GldModel, batch: Batch, depth: Tensor | None) -> tuple[Latents | None, Tensor | None]:
+    """Latents of what geometry shows in every view, and the share of each patch that it knows.
+
+    Condition views are their own pictures; without depth there is no guess and the transformer runs as plain GLD.
+    """
+    if depth is None:
+        return None, None
+    picture, covered = warp_pictures(batch, depth)
+    known = batch.rgb[:, : batch.cond_num]
+    pictures = torch.cat([known, picture], dim=1)
+    patch = model.config.encoder.patch
+    share = nn.functional.avg_pool2d(covered.float(), patch)
+    return model.encode(pictures), torch.cat(
+        [torch.ones_like(share[:, :1]).expand(-1, batch.cond_num, -1, -1), share], 1
+    )
+
+
+def warp_pictures(batch: Batch, depth: Tensor) -> tuple[Tensor, Tensor]:
+    """Condition views warped into the targets and filled, (B, T, 3, H, W), and what was seen, (B, T, H, W) bool."""
+    c = batch.cond_num
+    warped = forward_warp(
+        batch.rgb[:, :c],
+        depth,
+        batch.K[:, :c],
+        batch.world_from_cam[:, :c],
+        batch.K[:, c:],
+        batch.world_from_cam[:, c:],
+    )
+    mask = warped.coverage.unsqueeze(2)
+    filled = pull_push(warped.rgb.flatten(0, 1), mask.flatten(0, 1)).unflatten(0, mask.shape[:2])
+    return filled.clamp(0, 1), warped.coverage
+
+
+def make_stage(name: str, config: TrainConfig, model: GldModel) -> TrainingStage:
+    """The stage of a name."""
+    kinds: dict[str, type[TrainingStage]] = {"encoder": EncoderStage, "rgb": RgbStage}
+    return kinds.get(name, DiffusionStage)(name, config, model)
+
+
+@torch.no_grad()
+def prepare_new_model(model: GldModel, pictures: Tensor) -> None:
+    """Start values a training from nothing needs: small layer scales, whitening from data, transformers at identity.
+
+    pictures: (n, 3, H, W) in [0, 1].
+    """
+    from gld_ros.model.config import IMAGENET_MEAN, IMAGENET_STD
+    from gld_ros.model.whitening import PatchWhitening
+
+    mean = torch.tensor(IMAGENET_MEAN).view(3, 1, 1)
+    std = torch.tensor(IMAGENET_STD).view(3, 1, 1)
+    for module in model.modules():
+        if isinstance(module, PatchWhitening):
+            module.fit((pictures - mean) / std)
+        elif isinstance(module, DiT):
+            initialise_dit(module)
+    # depth starts near the typical 2.5 m of a room instead of 1 m
+    model.depth_head.scratch.output_conv2[2].bias[0] = 0.9
+
+
+@torch.no_grad()
+def measure_statistics(model: GldModel, batches: list[Tensor]) -> None:
+    """Per-channel mean and variance of raw levels 0 and 1 over pictures (B, V, 3, H, W)."""
+    totals = [torch.zeros(3, model.config.encoder.channels, dtype=torch.float64) for _ in range(2)]
+    for rgb in batches:
+        for level, raw in enumerate(model.encoder(rgb, last_level=1)):
+            flat = raw[:, :, 1:].flatten(0, 2).double()
+            totals[level] += torch.stack([flat.sum(0), flat.square().sum(0), torch.full_like(flat[0], len(flat))])
+    for level, (total, squares, count) in enumerate(totals):
+        mean = total / count
+        model.level_statistics(level).set(mean.float(), (squares / count - mean.square()).clamp(min=0).float())
+
+
+def with_conditions(batch: Batch, count: int) -> Batch:
+    """The same views with another number of conditions."""
+    return replace(batch, cond_num=count)

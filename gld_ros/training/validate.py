@@ -1,0 +1,156 @@
+"""Held-out figures and pictures while training: the first rooms of the frozen test set."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+
+from gld_ros.data.rooms.frozen import nearest_condition
+from gld_ros.data.rooms.shards import SceneArrays
+from gld_ros.model.camera_map import relative_cameras
+from gld_ros.model.gld_model import GldModel, Latents
+from gld_ros.model.sampler import sample
+from gld_ros.training.batches import Batch
+from gld_ros.training.stages import encode_levels, predict_depth, warp_guess, warp_pictures
+
+
+def psnr(a: Tensor, b: Tensor, mask: Tensor | None = None) -> float:
+    """Mean over pictures (..., 3, H, W) in [0, 1] of the peak signal-to-noise ratio in dB; mask (..., H, W)."""
+    error = (a.clamp(0, 1) - b).square().mean(dim=-3)
+    if mask is None:
+        mse = error.mean(dim=(-1, -2))
+    else:
+        weight = mask.to(error.dtype)
+        counts = weight.sum(dim=(-1, -2))
+        mse = ((error * weight).sum(dim=(-1, -2)) / counts.clamp(min=1))[counts >= 16]
+    return float((-10 * torch.log10(mse.clamp(min=1e-8))).mean())
+
+
+def depth_error(predicted: Tensor, truth: Tensor) -> tuple[float, float]:
+    """Mean relative error in metres without alignment, and after matching each picture's median."""
+    p, t = predicted.flatten(2), truth.flatten(2)
+    aligned = p * (t.median(-1, keepdim=True).values / p.median(-1, keepdim=True).values)
+    return float(((p - t).abs() / t).mean()), float(((aligned - t).abs() / t).mean())
+
+
+@dataclass(frozen=True, eq=False)
+class Generated:
+    """What the model makes of the targets."""
+
+    rgb: Tensor  # (B, T, 3, H, W)
+    depth: Tensor  # (B, T, H, W)
+
+
+@torch.no_grad()
+def generate(model: GldModel, batch: Batch, depth: Tensor | None, updates: int, seed: int = 0) -> Generated:
+    """Sample the targets with ``updates`` Euler updates a stage; ``depth`` warps the conditions (None = plain GLD)."""
+    c = batch.cond_num
+    config = dataclasses.replace(model.config.sampler, points=updates + 1, last=0.0)
+    conditions = model.encode(batch.rgb[:, :c])
+    cameras = relative_cameras(batch.world_from_cam, batch.K, model.config.camera)
+    guess, coverage = warp_guess(model, batch, depth)
+    rng = torch.Generator().manual_seed(seed)
+
+    def run(stage: str, source: Tensor | None) -> Tensor:
+        inputs = model.dit_inputs(stage, conditions, cameras, source, guess, coverage)  # type: ignore[arg-type]
+        noise = torch.randn(*inputs.ref_cond.shape, generator=rng).to(batch.rgb.device)
+        with model.diffusion(stage) as dit:  # type: ignore[arg-type]
+            return sample(dit, inputs, noise, config)
+
+    first = run("level1", None)
+    if model.config.joint:
+        level0, level1 = first.chunk(2, dim=2)
+    else:
+        level0, level1 = (
+            run("cascade", first if model.config.cascade and model.config.cascade.source_channels else None),
+            first,
+        )
+    levels = model.decoder_levels(Latents(level0, level1), model.propagation_cls(batch.rgb[:, :c]))
+    grid = (level0.shape[-2], level0.shape[-1])
+    rgb = model.decode_rgb(levels, grid)[:, c:]
+    found = model.depth_head(model.layer_normed(levels), grid, rays=False).depth[:, c:]
+    return Generated(rgb.float().clamp(0, 1), found)
+
+
+def copy_nearest(batch: Batch) -> Tensor:
+    """The nearest condition view for every target, (B, T, 3, H, W)."""
+    arrays = SceneArrays(np.zeros(0, np.uint8), np.zeros(0, np.float16), batch.K.numpy(), batch.world_from_cam.numpy())
+    chosen = torch.from_numpy(nearest_condition(arrays))
+    return torch.stack([batch.rgb[torch.arange(len(batch.rgb)), chosen[:, k]] for k in range(chosen.shape[1])], dim=1)
+
+
+@torch.no_grad()
+def reconstruction_figures(model: GldModel, batch: Batch, pictures: Path | None = None) -> dict[str, float]:
+    """How well pictures and depth come back from the encoder's own features."""
+    levels, grid = encode_levels(model, batch.rgb)
+    rgb = model.decode_rgb(levels, grid).float().clamp(0, 1)
+    depth = model.depth_head(model.layer_normed(levels), grid, rays=False).depth
+    absrel, aligned = depth_error(depth, batch.depth)
+    if pictures is not None:
+        write_grid(
+            pictures,
+            [
+                [batch.rgb[i, 0], rgb[i, 0], shade(batch.depth[i, 0]), shade(depth[i, 0])]
+                for i in range(min(6, len(rgb)))
+            ],
+        )
+    return {"psnr": psnr(rgb, batch.rgb), "absrel": absrel, "absrel_median": aligned}
+
+
+@torch.no_grad()
+def synthesis_figures(
+    model: GldModel, batch: Batch, pictures: Path | None = None, updates: tuple[int, ...] = (1, 4)
+) -> dict[str, float]:
+    """Novel-view figures beside copying, warping and the decoder's bound."""
+    c = batch.cond_num
+    truth, true_depth = batch.rgb[:, c:], batch.depth[:, c:]
+    levels, grid = encode_levels(model, batch.rgb)
+    figures = {
+        "copy_nearest": psnr(copy_nearest(batch), truth),
+        "oracle_decode": psnr(model.decode_rgb(levels, grid)[:, c:].float(), truth),
+    }
+    rows = []
+    routes: dict[str, Tensor | None] = {"plain": None}
+    if model.config.level1.warp_channels:
+        routes = {"true": batch.depth[:, :c], "predicted": predict_depth(model, batch.rgb[:, :c]), **routes}
+    for route, depth in routes.items():
+        if depth is not None:
+            warped, seen = warp_pictures(batch, depth)
+            figures[f"warp_{route}"] = psnr(warped, truth)
+            figures[f"warp_{route}_holes"] = psnr(warped, truth, ~seen)
+            rows.append(warped)
+        for count in updates:
+            made = generate(model, batch, depth, count)
+            figures[f"{route}_{count}"] = psnr(made.rgb, truth)
+            figures[f"{route}_{count}_absrel"] = depth_error(made.depth, true_depth)[0]
+            if depth is not None:
+                figures[f"{route}_{count}_holes"] = psnr(made.rgb, truth, ~seen)
+            if count == updates[0]:
+                rows.append(made.rgb)
+    if pictures is not None:
+        write_grid(
+            pictures,
+            [
+                [batch.rgb[i, 0], batch.rgb[i, 1], truth[i, 0], *(r[i, 0] for r in rows)]
+                for i in range(min(8, len(truth)))
+            ],
+        )
+    return figures
+
+
+def shade(depth: Tensor) -> Tensor:
+    """Depth as a grey picture, near bright."""
+    return (1.0 / depth.clamp(min=0.5) / 1.5).clamp(0, 1).expand(3, -1, -1)
+
+
+def write_grid(path: Path, rows: list[list[Tensor]]) -> None:
+    """Rows of pictures (3, H, W) in [0, 1] as one png."""
+    image = torch.cat([torch.cat(row, dim=-1) for row in rows], dim=-2).clamp(0, 1)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    cv2.imwrite(str(path), (image.permute(1, 2, 0).numpy()[..., ::-1] * 255).round().astype(np.uint8))

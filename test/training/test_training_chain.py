@@ -1,0 +1,175 @@
+"""The whole training chain at toy size: it learns, resumes to the step, survives bad numbers and bad input."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from gld_ros.errors import GldError
+from gld_ros.model.checkpoint import load_model
+from gld_ros.training import stages, trainer
+from gld_ros.training.batches import open_rooms, to_batch
+from gld_ros.training.config import StageConfig, TrainConfig, read_config
+from gld_ros.training.trainer import Trainer, learning_rate, run_stage
+
+NANO = Path(__file__).parents[2] / "config" / "train" / "nano.yaml"
+
+
+def toy(folder: Path, out: str = "run") -> TrainConfig:
+    """The nano model on a handful of rooms, for a few steps."""
+    config = read_config(NANO)
+    few = StageConfig(steps=6, batch=2, warmup=2, ema=0.5)
+    data = replace(config.data, folder=str(folder / "rooms"), scenes=3, validation_scenes=2, views=4)
+    return replace(config, out=str(folder / out), data=data, encoder=few, rgb=few, level1=few,
+                   statistics_scenes=3, log_every=1, bf16=False)  # fmt: skip
+
+
+def losses(folder: Path) -> dict[int, float]:
+    """Step -> loss of a curve."""
+    lines = [json.loads(line) for line in (folder / "curve.jsonl").read_text().splitlines()]
+    return {line["step"]: line["loss"] for line in lines if "loss" in line}
+
+
+@pytest.fixture(scope="module")
+def chain(tmp_path_factory):
+    """A finished toy run and its figures."""
+    config = toy(tmp_path_factory.mktemp("chain"))
+    return config, run_stage("all", config)
+
+
+def test_every_stage_leaves_a_model_and_a_curve(chain):
+    config, figures = chain
+    for stage in ("encoder", "rgb", "level1"):
+        folder = Path(config.out) / stage
+        assert len(losses(folder)) == 6
+        assert (folder / "curve.png").is_file()
+        assert load_model(folder / "model.safetensors").config == config.model
+    assert np.isfinite(list(figures.values())).all()
+    assert {"copy_nearest", "warp_true", "true_1", "predicted_1", "plain_1", "oracle_decode"} <= set(figures)
+
+
+def test_later_stages_leave_the_encoder_alone(chain):
+    config, _ = chain
+    before, after = (
+        load_model(Path(config.out) / s / "model.safetensors").state_dict() for s in ("statistics", "level1")
+    )
+    assert all(torch.equal(v, after[k]) for k, v in before.items() if k.startswith(("encoder.", "depth_head.")))
+    assert any(not torch.equal(v, after[k]) for k, v in before.items() if k.startswith("level1."))
+
+
+def test_statistics_make_levels_unit_scale(chain):
+    config, _ = chain
+    model = load_model(Path(config.out) / "statistics" / "model.safetensors")
+    latents = model.encode(to_batch(next(open_rooms(config).chunks(3))).rgb)
+    for level in (latents.level0, latents.level1):
+        assert level.mean().abs() < 0.02
+        assert level.std() == pytest.approx(1.0, abs=0.05)
+
+
+@pytest.mark.parametrize("stage", ["encoder", "level1"])
+def test_a_killed_run_resumes_on_the_same_curve(chain, tmp_path, stage, monkeypatch):
+    config, _ = chain
+    other = replace(config, out=str(tmp_path / "again"), checkpoint_seconds=0.0)
+    if stage != "encoder":
+        target = Path(other.out) / "rgb" / "model.safetensors"
+        target.parent.mkdir(parents=True)
+        target.write_bytes((Path(config.out) / "rgb" / "model.safetensors").read_bytes())
+    update = Trainer._update
+
+    def dies(self, batch):
+        if self.step == 3:
+            raise RuntimeError("kill")
+        return update(self, batch)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "_update", dies)
+        with pytest.raises(RuntimeError, match="kill"):
+            run_stage(stage, other)
+    run_stage(stage, other, resume=True)
+    expected, found = losses(Path(config.out) / stage), losses(Path(other.out) / stage)
+    assert found == pytest.approx(expected, rel=1e-4)
+
+
+def test_a_checkpoint_of_another_configuration_is_refused(chain):
+    config, _ = chain
+    with pytest.raises(GldError, match="restore the configuration"):
+        run_stage("encoder", replace(config, seed=5), resume=True)
+
+
+def test_a_damaged_checkpoint_is_said(chain, tmp_path):
+    config, _ = chain
+    folder = tmp_path / "run" / "encoder"
+    folder.mkdir(parents=True)
+    (folder / "checkpoint.pt").write_bytes(b"half a file")
+    with pytest.raises(GldError, match="cannot be read"):
+        run_stage("encoder", replace(config, out=str(tmp_path / "run")), resume=True)
+
+
+def test_a_full_disk_keeps_the_old_checkpoint(chain, monkeypatch):
+    config, _ = chain
+    checkpoint = Path(config.out) / "rgb" / "checkpoint.pt"
+    before = checkpoint.read_bytes()
+
+    def full(*_args, **_kwargs):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(torch, "save", full)
+    with pytest.raises(GldError, match="free some space"):
+        run_stage("rgb", config)
+    assert checkpoint.read_bytes() == before
+
+
+def test_bad_numbers_skip_steps_and_then_stop(chain, tmp_path, monkeypatch):
+    config, _ = chain
+    monkeypatch.setattr(stages, "picture_loss", lambda *_: torch.tensor(float("nan"), requires_grad=True))
+    monkeypatch.setattr(trainer, "MOST_BAD_STEPS", 2)
+    with pytest.raises(GldError, match="lower the rate"):
+        run_stage("encoder", replace(config, out=str(tmp_path)))
+
+
+def test_stages_out_of_order_are_refused(tmp_path):
+    with pytest.raises(GldError, match="needs a trained encoder"):
+        run_stage("level1", toy(tmp_path))
+    with pytest.raises(GldError, match="no cascade"):
+        run_stage("cascade", toy(tmp_path))
+
+
+def test_unwritable_output_is_said_before_any_work(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(GldError, match="writable folder"):
+        run_stage("encoder", toy(tmp_path, "file"))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("size: [500, 504]", "multiples of the patch"),
+        ("size: [504, 504]\nsizes: [64, 64]", "unknown names"),
+        ("size: [504, 504]\nencoder: {steps: 0}", "out of range"),
+        ("size: [504, 504]\ndata: {views: 2}", "render more views"),
+        ("size: [504, 504]\nmodel: {encoder: {width: 100}}", "heads"),
+        ("{", "not YAML"),
+    ],
+)
+def test_impossible_configurations_are_refused(tmp_path, text, message):
+    path = tmp_path / "c.yaml"
+    path.write_text(text)
+    with pytest.raises(GldError, match=message):
+        read_config(path)
+
+
+def test_learning_rate_warms_up_stays_and_falls():
+    stage = StageConfig(steps=100, rate=1e-2, warmup=10)
+    assert learning_rate(0, stage) == pytest.approx(1e-3)
+    assert learning_rate(30, stage) == 1e-2
+    assert learning_rate(99, stage) == pytest.approx(4e-4, rel=0.2)
+
+
+@pytest.mark.parametrize("name", ["nano", "tiny64"])
+def test_shipped_configurations_are_readable(name):
+    assert read_config(NANO.with_name(f"{name}.yaml")).name == name
