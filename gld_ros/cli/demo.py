@@ -40,7 +40,7 @@ def run(args: argparse.Namespace) -> int:
     cameras = [at_most(scene.frames[i].camera, WIDEST) for i in targets]
     args.out.mkdir(parents=True, exist_ok=True)
     over_ros = find_spec("rclpy") is not None and find_spec("gld_ros.srv") is not None
-    with tqdm(desc="synthesis", unit="step", leave=False) as bar:
+    with tqdm(desc="synthesis", unit="step", leave=False, disable=None) as bar:
 
         def on_progress(progress: Progress) -> None:
             bar.set_description(progress.stage)

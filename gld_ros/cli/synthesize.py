@@ -62,7 +62,7 @@ def run(args: argparse.Namespace) -> int:
         compose=args.compose,
         metric=scene.metric,
     )
-    with tqdm(unit="step", leave=False) as bar:
+    with tqdm(unit="step", leave=False, disable=None) as bar:
 
         def show(progress: Progress) -> None:
             bar.set_description(progress.stage)
