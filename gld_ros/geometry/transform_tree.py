@@ -203,6 +203,14 @@ class TransformTree:
         with self.changed:
             return set(self._edges) | {item[0] for edge in self._edges.values() for item in edge.items}
 
+    def root(self, frame: str) -> str:
+        """The topmost ancestor of a frame, by newest parents; itself when nothing is known of it.
+
+        Raises ConnectivityException on a loop.
+        """
+        with self.changed:
+            return self._newest_chain(frame)[-1]
+
     def _newest_chain(self, frame: str) -> list[str]:
         chain = [frame]
         while (edge := self._edges.get(chain[-1])) is not None:
