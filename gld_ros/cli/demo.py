@@ -24,7 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     parser.add_argument("scene", metavar="SCENE", nargs="?", help="scene folder or rosbag2 (default: our own room)")
     parser.add_argument("--split", metavar="NAME", help="which frames are shown and which are asked for")
-    parser.add_argument("--model", default="classical", help="engine or checkpoint (default: %(default)s)")
+    parser.add_argument("--model", default="default", help="engine or checkpoint (default: %(default)s)")
     parser.add_argument("--preset", default="", help="quality preset (default: the node's)")
     parser.add_argument("--device", default="auto", help="where the engine computes (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="seed of what is generated (default: %(default)s)")

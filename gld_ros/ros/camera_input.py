@@ -138,11 +138,13 @@ class CameraInput:
         )
 
     def _on_qos(self, topic: str, event: Any) -> None:
-        self._node.get_logger().warning(
-            f"camera {self.name}: a publisher of {topic} offers QoS that does not match ours "
-            f"({event.last_policy_kind}, {event.total_count} publishers so far): nothing will arrive from it. "
-            f"input_qos is '{self._settings['input_qos']}'; set it to sensor_data, or make the publisher reliable"
+        text = (
+            f"a publisher of {topic} offers QoS that does not match ours ({event.last_policy_kind}, "
+            f"{event.total_count} publishers so far): nothing will arrive from it. input_qos is "
+            f"'{self._settings['input_qos']}'; set it to sensor_data, or make the publisher reliable"
         )
+        self.counters.last_error = text
+        self._node.get_logger().warning(f"camera {self.name}: {text}")
 
     def _on_image_message(self, message: Any) -> None:
         self.counters.received += 1

@@ -45,11 +45,13 @@ class Core:
         self.in_use: frozenset[str] = frozenset()  # keys of the views that served last
         self._prepared: set[str] = set()
         self._removed: list[str] = []
+        self.problems: dict[str, str] = {}  # the last one of each camera, in words
         self._warned: dict[str, float] = {}
         self._lock = threading.Lock()
         self.store = KeyframeStore(self._keyframe_settings(), self._on_removed)
         self.transforms = Transforms(node, settings["tf_cache"], self.time_jumped)
         self.worker = Worker(settings["queue_size"], self._prepare_one)
+        self.worker.start()
 
     def _keyframe_settings(self) -> KeyframeSettings:
         get = self.settings

@@ -192,6 +192,7 @@ class Inputs:
         self._warn(camera, text)
 
     def _warn(self, camera: CameraInput, text: str) -> None:
+        self._core.problems[camera.name] = text
         self._core.warn(f"{camera.name}: {text[:24]}", f"camera {camera.name}: {text}")
 
     def watch(self) -> None:

@@ -62,8 +62,8 @@ class Param:
 NODE_PARAMS: tuple[Param, ...] = (
     Param(
         "model",
-        "classical",
-        "Engine: 'classical', 'tiny', or the path of an imported checkpoint.",
+        "default",
+        "Engine: 'default' (the best that is shipped), 'classical', 'tiny', or the path of an imported checkpoint.",
         pattern=r"\S.*",
         live=False,
     ),

@@ -192,9 +192,12 @@ class Requests:
 
 def no_keyframes(core: Core) -> GldError:
     """The error of a node that has seen nothing yet."""
-    topics = ", ".join(f"{name}/image_rect or image_raw, camera_info" for name in core.settings.cameras)
+    cameras = "; ".join(
+        f"{name}: {core.problems.get(name, 'nothing has arrived or has a transform')}" for name in core.settings.cameras
+    )
     return GldError(
-        f"no posed image yet: check that {topics} and TF to '{core.fixed_frame}' arrive (see /diagnostics)",
+        f"no posed image yet ({cameras}): check image_rect or image_raw, camera_info and TF to '{core.fixed_frame}' "
+        "(see /diagnostics)",
         Status.NO_KEYFRAMES,
     )
 

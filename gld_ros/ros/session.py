@@ -34,7 +34,7 @@ class SessionSettings:
     scene: Path
     conditions: Sequence[int]
     targets: Sequence[Camera]
-    model: str = "classical"
+    model: str = "default"
     device: str = "auto"
     preset: str = ""
     seed: int = 0

@@ -98,8 +98,12 @@ class Worker:
         self._threads = [threading.Thread(target=self._run, name="gld_inference", daemon=True)]
         if prepare is not None:
             self._threads.append(threading.Thread(target=self._run_prepare, name="gld_prepare", daemon=True))
+
+    def start(self) -> Worker:
+        """Start the threads; apart from construction, so that ``prepare`` finds its owner complete."""
         for thread in self._threads:
             thread.start()
+        return self
 
     @property
     def stopping(self) -> bool:

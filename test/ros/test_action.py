@@ -9,9 +9,9 @@ pytest.importorskip("rclpy", reason="needs ROS")
 pytest.importorskip("gld_ros.action", reason="needs ROS")
 
 from action_msgs.msg import GoalStatus
-from gld_ros.action import SynthesizeViews
 from rig import pose, rig, wait_until
 
+from gld_ros.action import SynthesizeViews
 from gld_ros.errors import Status
 from gld_ros.ros.client import make_request
 from gld_ros.ros.streaming import BODY_FROM_OPTICAL as AHEAD

@@ -86,3 +86,20 @@ def test_thirty_hertz_while_synthesising():
         wait_until(lambda: robot.count("received") - before > 0.99 * sent, 3, f"more than 99 % of {sent} images")
         assert len(served) >= 5
         assert set(served) == {Status.OK}
+
+
+def test_incompatible_qos_and_silence_are_named():
+    """The robot publishes best effort: a node that insists on reliable hears nothing, and says why."""
+    with rig(wait=False, input_qos="reliable", no_data_warning=0.5) as robot:
+        robot.wait_diagnostics(
+            lambda d: "sensor_data" in d.get("camera camera", {}).get("last problem", ""), "the QoS mismatch"
+        )
+        problem = robot.diagnostics["camera camera"]["last problem"]
+        assert "RELIABILITY" in problem
+        assert "/camera/" in problem
+        robot.robot.shoot(pose())
+        robot.wait_diagnostics(lambda d: robot.levels["camera camera"] == 2, "an error level")
+        assert "no data on /camera/image_raw" in robot.diagnostics["camera camera"]["message"]
+        reply = robot.client.synthesize(make_request([AHEAD], "odom"), 20)
+        assert reply.status.code == Status.NO_KEYFRAMES
+        assert "camera/image_raw" in reply.status.message

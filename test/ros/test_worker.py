@@ -11,7 +11,7 @@ from gld_ros.ros.worker import Job, Worker, as_gld_error
 
 @pytest.fixture
 def worker():
-    made = Worker(queue_size=2)
+    made = Worker(queue_size=2).start()
     yield made
     made.stop()
 
@@ -148,7 +148,7 @@ def test_torch_out_of_memory_is_known():
 
 
 def test_stop_answers_everyone():
-    worker = Worker(queue_size=2)
+    worker = Worker(queue_size=2).start()
     _, running = busy(worker)
     waiting = worker.submit(Job("w", lambda job: 1))
     assert worker.stop(2)
@@ -163,7 +163,7 @@ def test_stop_answers_everyone():
 
 
 def test_stop_does_not_hang_on_an_engine_that_does():
-    worker = Worker(queue_size=2)
+    worker = Worker(queue_size=2).start()
     release, started = threading.Event(), threading.Event()
     job = worker.submit(Job("stuck", lambda job: (started.set(), release.wait(10))))
     assert started.wait(2)
@@ -187,7 +187,7 @@ def test_preparation_runs_beside_requests_and_survives_errors(caplog):
         return True
 
     with caplog.at_level(logging.CRITICAL):
-        worker = Worker(queue_size=2, prepare=prepare)
+        worker = Worker(queue_size=2, prepare=prepare).start()
         gate, _ = busy(worker)
         worker.nudge()
         for _ in range(200):
