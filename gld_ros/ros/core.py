@@ -50,7 +50,7 @@ class Core:
         self._lock = threading.Lock()
         self.store = KeyframeStore(self._keyframe_settings(), self._on_removed)
         self.transforms = Transforms(node, settings["tf_cache"], self.time_jumped)
-        self.worker = Worker(settings["queue_size"], self._prepare_one)
+        self.worker = Worker(settings["queue_size"], self._prepare_one, settings["inference_nice"])
         self.worker.start()
 
     def _keyframe_settings(self) -> KeyframeSettings:

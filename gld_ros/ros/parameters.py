@@ -112,6 +112,14 @@ NODE_PARAMS: tuple[Param, ...] = (
         0.1,
         3600.0,
     ),
+    Param(
+        "inference_nice",
+        5,
+        "Linux niceness of the inference threads: the higher, the more they give way to images.",
+        0,
+        19,
+        live=False,
+    ),
     Param("max_views", 16, "Most poses in one request.", 1, 256),
     Param("max_pixels", 4194304, "Most pixels in one requested view (width x height).", 64, 67108864),
     Param("max_samples", 8, "Most samples per request (num_samples).", 1, 64),
@@ -179,7 +187,7 @@ NODE_PARAMS: tuple[Param, ...] = (
         choices=("sensor_data", "reliable"),
         live=False,
     ),
-    Param("input_qos_depth", 10, "Queue depth of image subscriptions.", 1, 1000, live=False),
+    Param("input_qos_depth", 20, "Queue depth of image subscriptions.", 1, 1000, live=False),
     Param(
         "output_qos", "reliable", "Reliability of what is published.", choices=("reliable", "sensor_data"), live=False
     ),

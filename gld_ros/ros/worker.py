@@ -6,6 +6,8 @@ Nothing here knows ROS. Requests go before streams; a job that nobody waits for 
 from __future__ import annotations
 
 import logging
+import os
+import sys
 import threading
 import time
 from collections import OrderedDict, deque
@@ -83,8 +85,11 @@ class Job(Generic[T]):
 class Worker:
     """Runs jobs one at a time on its own thread, and prepares keyframes on a second one."""
 
-    def __init__(self, queue_size: int, prepare: Callable[[], bool] | None = None) -> None:
-        """``prepare`` does one piece of background work and says whether there was any; called while requests allow."""
+    def __init__(self, queue_size: int, prepare: Callable[[], bool] | None = None, niceness: int = 0) -> None:
+        """``prepare`` does one piece of background work and says whether there was any; called while requests allow.
+
+        ``niceness`` lowers the threads' priority.
+        """
         self.queue_size = queue_size
         self.dropped = 0  # stream jobs replaced by a newer one before they started
         self.refused = 0  # requests answered BUSY
@@ -95,6 +100,7 @@ class Worker:
         self._stopping = False
         self._wake = threading.Condition()
         self._prepare = prepare
+        self._niceness = niceness
         self._threads = [threading.Thread(target=self._run, name="gld_inference", daemon=True)]
         if prepare is not None:
             self._threads.append(threading.Thread(target=self._run_prepare, name="gld_prepare", daemon=True))
@@ -204,7 +210,13 @@ class Worker:
             self._running, self.busy_since = job, time.monotonic()
             return job
 
+    def _be_nice(self) -> None:
+        """Lower this thread's priority, and that of the compute threads it will start, against those of images."""
+        if self._niceness and sys.platform == "linux":  # where priorities are per thread
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), self._niceness)
+
     def _run(self) -> None:
+        self._be_nice()
         while (job := self._next()) is not None:
             try:
                 if job.cancelled():
@@ -222,6 +234,7 @@ class Worker:
 
     def _run_prepare(self) -> None:
         assert self._prepare is not None
+        self._be_nice()
         while not self._stopping:
             try:
                 worked = self._prepare()

@@ -94,9 +94,12 @@ def test_encodings_over_the_wire(robot, encoding):
     else:
         message.step = 160 * 3 + 32
         message.data = np.pad(colour.reshape(120, -1), ((0, 0), (0, 32))).tobytes()
-    kept_after(robot, "front", lambda: robot.robot.shoot(pose(), "front", message=message))
-    reply = robot.client.synthesize(make_request([AHEAD], "odom"), 20)
-    np.testing.assert_allclose(image_to_rgb(reply.views[0].image)[5, 5], expected, atol=2)
+
+    def shown():
+        reply = robot.client.synthesize(make_request([AHEAD], "odom"), 20)
+        return np.allclose(image_to_rgb(reply.views[0].image)[5, 5], expected, atol=2)
+
+    robot.repeat(lambda: robot.robot.shoot(pose(), "front", message=message), shown, f"the colour {expected}")
 
 
 def malformed(kind):

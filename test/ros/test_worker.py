@@ -1,6 +1,8 @@
 """The inference thread: order, bounds, cancel, errors, stopping. No ROS needed."""
 
 import logging
+import os
+import sys
 import threading
 
 import pytest
@@ -197,3 +199,13 @@ def test_preparation_runs_beside_requests_and_survives_errors(caplog):
         gate.open.set()
         assert worker.stop(3)
     assert done == [3, 2, 1]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="priorities are per process elsewhere")
+def test_inference_gives_way_to_images():
+    worker = Worker(queue_size=1, niceness=7).start()
+    own = os.getpriority(os.PRIO_PROCESS, 0)
+    nice = worker.submit(Job("nice", lambda job: os.getpriority(os.PRIO_PROCESS, threading.get_native_id())))
+    assert nice.result(2) == 7
+    assert os.getpriority(os.PRIO_PROCESS, 0) == own
+    worker.stop()
