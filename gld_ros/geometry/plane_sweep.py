@@ -8,16 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 
 from gld_ros.geometry.camera import Camera
+from gld_ros.geometry.matching import best_half, parallax_weight, patches, plane_chunks, zncc
 
-EPS_VARIANCE = 1e-4  # of grey values in [0, 1]: flat patches give no correlation
-FULL_PARALLAX_DEG = 1.5  # pairs with less parallax count less
-MIN_PARALLAX_WEIGHT = 0.1
+LUMA = (0.299, 0.587, 0.114)
+IN_FRONT = 1e-6  # least depth in the source over depth in the reference
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,13 +28,9 @@ class WorkView:
     camera: Camera  # at working size
     rgb: torch.Tensor  # (3, H, W) in [0, 1]
 
-    @property
+    @cached_property
     def grey(self) -> torch.Tensor:  # (H, W)
-        return _grey(self.rgb)
-
-
-def _grey(rgb: torch.Tensor) -> torch.Tensor:
-    return 0.299 * rgb[0] + 0.587 * rgb[1] + 0.114 * rgb[2]
+        return LUMA[0] * self.rgb[0] + LUMA[1] * self.rgb[1] + LUMA[2] * self.rgb[2]
 
 
 def inverse_depth_planes(near: float, far: float, count: int, device: torch.device | str = "cpu") -> torch.Tensor:
@@ -58,101 +55,69 @@ def pixel_grid(height: int, width: int, device: torch.device | str = "cpu") -> t
     return torch.stack([u, v, torch.ones_like(u)])
 
 
+class Projection:
+    """From pixels of a reference camera, given their inverse depth, to pixels of a source."""
+
+    def __init__(self, reference: Camera, source: Camera, device: torch.device | str = "cpu") -> None:
+        a, b = plane_projection(reference, source)
+        grid = pixel_grid(reference.height, reference.width, device)
+        self._rays = torch.einsum("ij,jhw->ihw", torch.as_tensor(a, dtype=torch.float32, device=device), grid)
+        self._shift = [float(v) for v in b]
+
+    def __call__(self, inverse_depth: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Where pixels at ``inverse_depth`` (D, H or 1, W or 1) fall: x, y in pixels and inverse depth, (D, H, W) each.
+
+        Behind the source the inverse depth is <= 0 and x, y are meaningless.
+        """
+        depth_ratio = self._rays[2] + inverse_depth * self._shift[2]  # source z over reference z
+        per_depth = torch.where(depth_ratio > IN_FRONT, depth_ratio, float("inf")).reciprocal_()
+        x = (self._rays[0] + inverse_depth * self._shift[0]).mul_(per_depth)
+        y = (self._rays[1] + inverse_depth * self._shift[1]).mul_(per_depth)
+        return x, y, per_depth.mul_(inverse_depth)
+
+
 def project(
     reference: Camera, source: Camera, inverse_depth: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Where reference pixels at ``inverse_depth`` (D or 1, H, W) fall in the source.
+    """``Projection`` of reference pixels at ``inverse_depth`` (D, H, W) to the source, once."""
+    return Projection(reference, source, inverse_depth.device)(inverse_depth)
 
-    Returns x, y in pixels and the inverse depth there, each of the same shape. Behind the source the
-    inverse depth is <= 0 and x, y are meaningless.
-    """
-    device = inverse_depth.device
-    a, b = (torch.as_tensor(m, dtype=torch.float32, device=device) for m in plane_projection(reference, source))
-    base = torch.einsum("ij,jhw->ihw", a, pixel_grid(reference.height, reference.width, device))  # (3, H, W)
-    depth_ratio = base[2] + inverse_depth * b[2]  # source z over reference z
-    safe = torch.where(depth_ratio > 1e-6, depth_ratio, torch.full_like(depth_ratio, float("inf")))
-    x = (base[0] + inverse_depth * b[0]) / safe
-    y = (base[1] + inverse_depth * b[1]) / safe
-    inverse_in_source = torch.where(depth_ratio > 1e-6, inverse_depth / safe, torch.full_like(depth_ratio, -1.0))
-    return x, y, inverse_in_source
+
+def lookup_grid(x: torch.Tensor, y: torch.Tensor, width: int, height: int) -> torch.Tensor:
+    """Pixel positions (..., h, w) of a picture as torch's grid_sample wants them, (1, n, w, 2)."""
+    grid = torch.stack([x * (2.0 / max(width - 1, 1)) - 1, y * (2.0 / max(height - 1, 1)) - 1], dim=-1)
+    return grid.reshape(1, -1, grid.shape[-2], 2)
+
+
+def lookup(image: torch.Tensor, grid: torch.Tensor, shape: torch.Size, mode: str = "bilinear") -> torch.Tensor:
+    """Values of ``image`` (C, H, W) at a ``lookup_grid``: (C, *shape), border values outside."""
+    out = F.grid_sample(image[None], grid, mode=mode, padding_mode="border", align_corners=True)
+    return out[0].reshape(image.shape[0], *shape)
 
 
 def sample(image: torch.Tensor, x: torch.Tensor, y: torch.Tensor, mode: str = "bilinear") -> torch.Tensor:
     """Look up ``image`` (C, H, W) at pixel positions x, y (..., h, w): (C, ..., h, w), border values outside."""
-    height, width = image.shape[-2:]
-    grid = torch.stack([x * (2.0 / max(width - 1, 1)) - 1, y * (2.0 / max(height - 1, 1)) - 1], dim=-1)
-    flat = grid.reshape(1, -1, grid.shape[-2], 2)
-    out = F.grid_sample(image[None], flat, mode=mode, padding_mode="border", align_corners=True)
-    return out[0].reshape(image.shape[0], *x.shape)
+    return lookup(image, lookup_grid(x, y, image.shape[2], image.shape[1]), x.shape, mode)
 
 
 def inside(x: torch.Tensor, y: torch.Tensor, inverse: torch.Tensor, camera: Camera) -> torch.Tensor:
     """True where a projection lies in front of ``camera`` and inside its picture."""
-    return (inverse > 0) & (x >= -0.5) & (x <= camera.width - 0.5) & (y >= -0.5) & (y <= camera.height - 0.5)
-
-
-def box3(x: torch.Tensor, dilation: int = 1) -> torch.Tensor:
-    """Mean over a 3x3 window with ``dilation``, borders replicated; box3(box3(x), 3) is the exact 9x9 mean."""
-    d = dilation
-    x = F.pad(x[None], (d, d, d, d), mode="replicate")[0]
-    y = x[..., : -2 * d, :] + x[..., d:-d, :]
-    y += x[..., 2 * d :, :]
-    z = y[..., : -2 * d] + y[..., d:-d]
-    z += y[..., 2 * d :]
-    return z.mul_(1.0 / 9.0)
-
-
-def zncc(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
-    """Zero-mean normalised cross correlation over 3x3 and 9x9 windows, averaged; in [-1, 1], 0 where flat.
-
-    a, b: (D or 1, H, W) grey volumes.
-    """
-    mean_a, mean_b = box3(a), box3(b)
-    aa, bb, ab = box3(a * a), box3(b * b), box3(a * b)
-    small = _correlation(mean_a, mean_b, aa, bb, ab)
-    mean_a, mean_b, aa, bb, ab = (box3(t, 3) for t in (mean_a, mean_b, aa, bb, ab))
-    return (small + _correlation(mean_a, mean_b, aa, bb, ab)).mul_(0.5)
-
-
-def _correlation(
-    ma: torch.Tensor, mb: torch.Tensor, aa: torch.Tensor, bb: torch.Tensor, ab: torch.Tensor
-) -> torch.Tensor:
-    var_a, var_b = (aa - ma * ma).clamp_(min=0), (bb - mb * mb).clamp_(min=0)
-    return (ab - ma * mb) / torch.sqrt((var_a + EPS_VARIANCE) * (var_b + EPS_VARIANCE))
-
-
-def parallax_weight(a: Camera, b: Camera, inverse_depths: torch.Tensor) -> float:
-    """How much a pair tells about depth, in [MIN_PARALLAX_WEIGHT, 1].
-
-    Its parallax at the middle plane over FULL_PARALLAX_DEG. One number for all planes: shrinking far planes
-    alone would make near ones win by chance.
-    """
-    baseline = float(np.linalg.norm(a.centre - b.centre))
-    angle = float(np.degrees(np.arctan(baseline * float(inverse_depths.median()))))
-    return min(1.0, max(MIN_PARALLAX_WEIGHT, angle / FULL_PARALLAX_DEG))
-
-
-def best_half(scores: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
-    """Weighted mean of the better half (rounded up) of the pairs, (S, D, H, W) -> (D, H, W): occlusion drops out."""
-    keep = (scores.shape[0] + 1) // 2
-    if keep == scores.shape[0]:
-        return (scores * weights).sum(0) / weights.sum(0).clamp(min=1e-3)
-    ranked = torch.where(weights > 0, scores, torch.full_like(scores, -1.0))
-    top, index = ranked.topk(keep, dim=0)
-    chosen = weights.gather(0, index)
-    return (top * chosen).sum(0) / chosen.sum(0).clamp(min=1e-3)
+    within = (x >= -0.5).logical_and_(x <= camera.width - 0.5).logical_and_(y >= -0.5)
+    return within.logical_and_(y <= camera.height - 0.5).logical_and_(inverse > 0)
 
 
 def sweep_scores(reference: WorkView, sources: Sequence[WorkView], inverse_depths: torch.Tensor) -> torch.Tensor:
     """Matching score of every plane and pixel of ``reference``: (D, H, W) in [-1, 1]."""
-    grey = reference.grey[None]
-    scores, weights = [], []
-    planes = inverse_depths.view(-1, 1, 1).expand(-1, reference.camera.height, reference.camera.width)
-    for source in sources:
-        x, y, inverse = project(reference.camera, source.camera, planes)
-        valid = inside(x, y, inverse, source.camera)
-        warped = sample(source.grey[None], x, y)[0]
-        weight = parallax_weight(reference.camera, source.camera, inverse_depths)
-        scores.append(zncc(grey, warped))
-        weights.append(valid * weight)
-    return best_half(torch.stack(scores), torch.stack(weights))
+    camera = reference.camera
+    ours = patches(reference.grey[None])
+    warps = [Projection(camera, s.camera, inverse_depths.device) for s in sources]
+    parallax = [parallax_weight(camera, s.camera, inverse_depths) for s in sources]
+    out = inverse_depths.new_empty(len(inverse_depths), camera.height, camera.width)
+    for part in plane_chunks(len(inverse_depths), camera.height * camera.width, inverse_depths.device):
+        scores, weights = [], []
+        for source, warp, weight in zip(sources, warps, parallax, strict=True):
+            x, y, inverse = warp(inverse_depths[part].view(-1, 1, 1))
+            scores.append(zncc(ours, patches(sample(source.grey[None], x, y)[0])))
+            weights.append(inside(x, y, inverse, source.camera) * weight)
+        out[part] = best_half(scores, weights)
+    return out

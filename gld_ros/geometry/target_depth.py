@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
@@ -10,15 +11,16 @@ import numpy as np
 import torch
 
 from gld_ros.geometry.camera import Camera
+from gld_ros.geometry.matching import Patches, best_half, box3, parallax_weight, patches, plane_chunks, zncc
 from gld_ros.geometry.plane_sweep import (
-    best_half,
-    box3,
+    LUMA,
+    Projection,
     inside,
     inverse_depth_planes,
-    parallax_weight,
+    lookup,
+    lookup_grid,
     project,
     sample,
-    zncc,
 )
 from gld_ros.geometry.semi_global import read_planes, semi_global
 from gld_ros.geometry.view_depth import ViewDepth, agreement_scale
@@ -27,6 +29,8 @@ FREE_SPACE = 0.5  # penalty of a point a view has seen through
 COLOUR_WEIGHT, COLOUR_SCALE = 0.5, 0.1  # colour disagreement counts where correlation is blind: flat walls
 FULL_EVIDENCE = 0.6  # evidence above the pixel's mean that counts as certain
 SOFTNESS = 0.8  # temperature of the plane posterior used for the expected colour
+SEEN_APART = 2.5  # agreement scales in front of or behind its surface at which a view saw through, or not, a point
+NEVER = 30.0  # exponents are cut here: beyond it exp gives denormal numbers, many times slower
 DISTANCE_OFFSET = 0.05  # keeps the nearness of a view at the target's own place finite
 
 
@@ -50,54 +54,105 @@ def nearness(view: Camera, target: Camera, inverse_depth: float) -> float:
     return 1.0 / (DISTANCE_OFFSET + distance + angle / 60.0)
 
 
+class _Source:
+    """A view with its depth, ready to be looked up plane by plane from a target camera."""
+
+    def __init__(self, target: Camera, depth: ViewDepth, gain: torch.Tensor, near: float) -> None:
+        self.camera = depth.view.camera
+        self.near = near
+        self._project = Projection(target, self.camera, gain.device)
+        self._rgb = depth.view.rgb * torch.exp(-gain)[:, None, None]
+        self._luma = (gain.new_tensor(LUMA) * torch.exp(gain)).tolist()  # correlation is of the picture as it was
+        self._surface = torch.stack([depth.inverse, 1 / (depth.sigma * math.sqrt(2.0)), depth.confidence * near])
+        self._agreement = agreement_scale(depth, target)
+
+    def warp(self, inverse_depths: torch.Tensor) -> _Warped:
+        """What the view says of the planes ``inverse_depths`` (D,) of the target."""
+        x, y, inverse = self._project(inverse_depths.view(-1, 1, 1))
+        seen = inside(x, y, inverse, self.camera)
+        grid = lookup_grid(x, y, self.camera.width, self.camera.height)
+        rgb = lookup(self._rgb, grid, x.shape)
+        theirs, sharpness, sure = lookup(self._surface, grid, x.shape, "nearest")
+        sure = sure * seen
+        behind_by = inverse.sub_(theirs)  # > 0: in front of what the view saw
+        votes = (behind_by * sharpness).square_().neg_().clamp_(min=-NEVER).exp_().mul_(sure)
+        apart = behind_by.mul_(2 / self._agreement).clamp_(-NEVER, NEVER)
+        free = torch.sigmoid(apart - 2 * SEEN_APART).mul_(sure)
+        hidden = torch.sigmoid_(apart.neg_().sub_(2 * SEEN_APART)).mul_(sure)
+        grey = (rgb[0] * self._luma[0]).add_(rgb[1], alpha=self._luma[1]).add_(rgb[2], alpha=self._luma[2])
+        return _Warped(rgb, patches(grey), votes, free, hidden.neg_().add_(seen))
+
+
+@dataclass(frozen=True, eq=False)
+class _Warped:
+    rgb: torch.Tensor  # (3, D, H, W) without the view's exposure gain
+    grey: Patches
+    votes: torch.Tensor  # (D, H, W) how much the view's depth speaks for a point
+    free: torch.Tensor  # (D, H, W) how sure the view has seen through it
+    visible: torch.Tensor  # (D, H, W) in [0, 1]
+
+
 def sweep_target(
     target: Camera, depths: Sequence[ViewDepth], gains: torch.Tensor, near_far: tuple[float, float], planes: int
 ) -> TargetDepth:
     """Sweep planes in the ``target`` camera. ``gains`` (V, 3): log exposure gains of the views."""
     device = depths[0].inverse.device
     inverse_depths = inverse_depth_planes(*near_far, planes, device=device)
-    volume = inverse_depths.view(-1, 1, 1).expand(-1, target.height, target.width)
     close = np.array([nearness(d.view.camera, target, float(inverse_depths.median())) for d in depths])
     close = close / close.max()
-
-    votes = torch.zeros(volume.shape, device=device)
-    free = torch.zeros_like(votes)
-    greys, colours, visible = [], [], []
-    for depth, gain, near in zip(depths, gains, close, strict=True):
-        x, y, inverse = project(target, depth.view.camera, volume)
-        seen = inside(x, y, inverse, depth.view.camera)
-        theirs = sample(torch.stack([depth.inverse, depth.confidence, depth.sigma]), x, y, "nearest")
-        sure = theirs[1] * float(near)
-        apart = (inverse - theirs[0]) / agreement_scale(depth, target)  # > 0: in front of what the view saw
-        votes += torch.exp(-(((inverse - theirs[0]) / theirs[2]) ** 2) / 2) * sure * seen
-        free += torch.sigmoid((apart - 2.5) * 2) * sure * seen
-        visible.append(seen * (1 - torch.sigmoid((-apart - 2.5) * 2) * sure))
-        rgb = sample(depth.view.rgb, x, y)
-        greys.append(0.299 * rgb[0] + 0.587 * rgb[1] + 0.114 * rgb[2])
-        colours.append(rgb * torch.exp(-gain)[:, None, None, None])
-
-    evidence = votes.clamp(max=2)
-    photo = torch.zeros_like(votes)
-    if len(depths) > 1:
-        pair_scores, weights = [], []
-        for i, j in combinations(range(len(depths)), 2):
-            differ = box3((colours[i] - colours[j]).abs().mean(0))
-            pair_scores.append(zncc(greys[i], greys[j]) - COLOUR_WEIGHT * (differ / COLOUR_SCALE).clamp(max=1))
-            both = visible[i] * visible[j]
-            pair = parallax_weight(depths[i].view.camera, depths[j].view.camera, inverse_depths)
-            weights.append(torch.where(both > 0.3, both, torch.zeros_like(both)) * pair)
-        photo = best_half(torch.stack(pair_scores), torch.stack(weights))
-        evidence = evidence + photo.clamp(min=0)
-    scores = semi_global(photo + votes.clamp(max=2) - FREE_SPACE * free)
+    sources = [_Source(target, d, g, float(n)) for d, g, n in zip(depths, gains, close, strict=True)]
+    pairs = [
+        (i, j, parallax_weight(depths[i].view.camera, depths[j].view.camera, inverse_depths))
+        for i, j in combinations(range(len(depths)), 2)
+    ]
+    shape = (planes, target.height, target.width)
+    scores, evidence, seen = (torch.empty(shape, device=device) for _ in range(3))
+    colours = torch.empty((3, *shape), device=device)
+    for part in plane_chunks(planes, target.height * target.width, device):
+        warped = [s.warp(inverse_depths[part]) for s in sources]
+        votes = torch.stack([w.votes for w in warped]).sum(0).clamp_(max=2)
+        free = torch.stack([w.free for w in warped]).sum(0)
+        photo = _photo_scores(warped, pairs) if pairs else torch.zeros_like(votes)
+        evidence[part] = votes + photo.clamp(min=0)
+        scores[part] = photo + votes - FREE_SPACE * free
+        colours[:, part], seen[part] = _mean_colour(warped, [s.near for s in sources])
+    scores = semi_global(scores)
     inverse, index = read_planes(scores, inverse_depths)
     confidence = ((evidence.gather(0, index[None])[0] - evidence.mean(0)) / FULL_EVIDENCE).clamp(0, 1)
 
     posterior = torch.softmax(scores / SOFTNESS, 0)
-    mean = (posterior * volume).sum(0)
-    std = ((posterior * volume**2).sum(0) - mean**2).clamp(min=0).sqrt()
-    rgb, seen_probability = _expected_colour(posterior, colours, visible, close)
     step = float(inverse_depths[1] - inverse_depths[0])
-    return TargetDepth(inverse, confidence, rgb, seen_probability, std, step)
+    at = torch.arange(planes, dtype=torch.float32, device=device)
+    first, second = torch.einsum("kd,dhw->khw", torch.stack([at, at**2]), posterior)
+    std = (second - first**2).clamp(min=0).sqrt() * step
+    seen *= posterior
+    probability = seen.sum(0)
+    rgb = torch.einsum("cdhw,dhw->chw", colours, seen) / probability.clamp(min=1e-6)
+    return TargetDepth(inverse, confidence, rgb, probability, std, step)
+
+
+def _photo_scores(warped: list[_Warped], pairs: list[tuple[int, int, float]]) -> torch.Tensor:
+    """Photometric agreement (D, H, W) of the pairs (i, j, weight) of views, the better half of them."""
+    scores, weights = [], []
+    for i, j, weight in pairs:
+        one, other = warped[i], warped[j]
+        differ = box3((one.rgb - other.rgb).abs_().sum(0)).mul_(1 / (3 * COLOUR_SCALE)).clamp_(max=1)
+        scores.append(zncc(one.grey, other.grey).sub_(differ, alpha=COLOUR_WEIGHT))
+        both = one.visible * other.visible
+        weights.append(both.mul_(both > 0.3).mul_(weight))
+    return best_half(scores, weights)
+
+
+def _mean_colour(warped: list[_Warped], near: list[float]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Colour (3, D, H, W) over the views that may see a point, nearer ones first, and whether any does (D, H, W)."""
+    weights = [(w.visible + 1e-4).mul_(n**4) for w, n in zip(warped, near, strict=True)]
+    colour = warped[0].rgb * weights[0]
+    total, seen = weights[0].clone(), warped[0].visible
+    for view, weight in zip(warped[1:], weights[1:], strict=True):
+        colour.addcmul_(view.rgb, weight)
+        total.add_(weight)
+        seen = torch.maximum(seen, view.visible)
+    return colour.div_(total.clamp_(min=1e-8)), seen
 
 
 def refine(target: Camera, depths: Sequence[ViewDepth], inverse: torch.Tensor, rounds: int = 2) -> torch.Tensor:
@@ -131,15 +186,3 @@ def inverse_depth_seen_from(
     row = torch.as_tensor(target_from_cam[2, :3] @ np.linalg.inv(camera.K), dtype=torch.float32, device=x.device)
     ratio = row[0] * x + row[1] * y + row[2] + float(target_from_cam[2, 3]) * inverse  # target z over camera z
     return torch.where(ratio > 1e-3, inverse / ratio.clamp(min=1e-3), inverse).clamp(min=1e-6)
-
-
-def _expected_colour(
-    posterior: torch.Tensor, colours: list[torch.Tensor], visible: list[torch.Tensor], close: np.ndarray
-) -> tuple[torch.Tensor, torch.Tensor]:
-    weights = [(v + 1e-4) * float(c) ** 4 for v, c in zip(visible, close, strict=True)]
-    total = torch.stack(weights).sum(0)
-    seen = torch.stack(visible).amax(0) * posterior
-    share = seen / total.clamp(min=1e-8)
-    rgb = sum((c * (w * share)).sum(1) for c, w in zip(colours, weights, strict=True))
-    probability = seen.sum(0)
-    return torch.as_tensor(rgb) / probability.clamp(min=1e-6), probability

@@ -11,9 +11,9 @@ import torch
 
 from gld_ros.geometry.camera import Camera
 from gld_ros.geometry.fill import smooth_fill
+from gld_ros.geometry.matching import box3, plane_chunks
 from gld_ros.geometry.plane_sweep import (
     WorkView,
-    box3,
     inside,
     inverse_depth_planes,
     project,
@@ -58,7 +58,9 @@ def sweep_view(
     if sources:
         raw = sweep_scores(view, sources, inverse_depths)
         inverse, index = read_planes(semi_global(raw, view.grey), inverse_depths)
-        support = box3(box3(raw))
+        support = torch.empty_like(raw)
+        for part in plane_chunks(planes, view.grey.numel(), raw.device):
+            support[part] = box3(box3(raw[part]))
         chosen = support.gather(0, index[None])[0]
         confidence = ((chosen - support.mean(0).clamp(min=0)) / FULL_SCORE).clamp(0, 1)
     else:
