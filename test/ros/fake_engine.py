@@ -21,6 +21,7 @@ from gld_ros.synthesis.types import (
 )
 
 STEP_S = 0.05
+FLOOR_S = 0.5  # budgets below are refused: large against what a busy machine adds
 
 
 class FakeEngine:
@@ -56,9 +57,9 @@ class FakeEngine:
         if request.preset == "stuck":
             time.sleep(float(os.environ.get("FAKE_STUCK_S", "8")))
         steps = int(request.preset.removeprefix("steps")) if request.preset.startswith("steps") else 1
-        if request.time_budget_s and request.time_budget_s < STEP_S:
+        if request.time_budget_s and request.time_budget_s < FLOOR_S:
             raise GldError(
-                f"time_budget {request.time_budget_s:g} s is below the least time {STEP_S} s", Status.BUDGET_EXCEEDED
+                f"time_budget {request.time_budget_s:g} s is below the least time {FLOOR_S} s", Status.BUDGET_EXCEEDED
             )
         for step in range(1, steps + 1):
             if cancelled is not None and cancelled():

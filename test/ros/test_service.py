@@ -108,7 +108,7 @@ def broken(kind):
     elif kind == "away":
         request = make_request([pose(-1, 0, 180) @ BODY_FROM_OPTICAL], "odom")
     elif kind == "budget":
-        request.time_budget = 0.01
+        request.time_budget = 0.4
     elif kind == "negative budget":
         request.time_budget = -1.0
     elif kind == "compose":
@@ -138,7 +138,7 @@ def broken(kind):
         ("no frame", Status.NO_TRANSFORM, "frame_id"),
         ("old stamp", Status.NO_TRANSFORM, "tf_timeout"),
         ("away", Status.NO_OVERLAP, "-1.00"),
-        ("budget", Status.BUDGET_EXCEEDED, "0.05"),
+        ("budget", Status.BUDGET_EXCEEDED, "least time 0.5"),
         ("negative budget", Status.BUDGET_EXCEEDED, "-1"),
         ("compose", Status.INTERNAL, "sideways"),
         ("samples", Status.INTERNAL, "max_samples"),
