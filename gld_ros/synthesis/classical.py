@@ -173,6 +173,12 @@ class ClassicalEngine:
             notes=tuple(notes),
         )
 
+    def condition_depths(self, views: Sequence[PosedView], preset: str = "balanced") -> list[NDArray[np.float32]]:
+        """z-depth of each view in world units, (h, w) at working size, as ``synthesize`` uses it."""
+        with self._lock:
+            finished, _ = cross_check([self._depth(view, views, preset) for view in views])
+        return [(1.0 / d.inverse.clamp(min=1e-9)).cpu().numpy().astype(np.float32) for d in finished]
+
     def _preset_for(self, request: Request, notes: list[str]) -> str:
         """The preset asked for, or a faster one that fits the time budget. Raises BUDGET_EXCEEDED below the floor."""
         if request.preset not in PRESETS:

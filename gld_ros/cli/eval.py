@@ -1,0 +1,126 @@
+"""``gld eval``: figures of pictures and depth against held-out views, beside baselines."""
+
+from __future__ import annotations
+
+import argparse
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from gld_ros.cli.synthesize import sized
+from gld_ros.data.scene import Scene, load_scene
+from gld_ros.errors import GldError
+from gld_ros.evaluation.bench import revision
+from gld_ros.evaluation.evaluate import HOLES, EvalConfig, EvaluatedSet, Perceptual, evaluate_split
+from gld_ros.evaluation.report import text_table, write_report
+from gld_ros.synthesis.engine import load_engine
+
+NO_SPLIT = "default"  # name of the set of a scene without splits: every third frame is a target
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    parser.add_argument(
+        "scenes", metavar="SCENE", nargs="*", help="folders with cameras.json or transforms.json, or rosbag2s"
+    )
+    parser.add_argument("--split", metavar="NAME", help="only this split of each scene (default: all of them)")
+    parser.add_argument("--rooms", action="store_true", help="also the frozen synthetic test rooms")
+    parser.add_argument(
+        "--rooms-limit", type=int, metavar="N", help="only the first N test rooms, for a quick look (not the full set)"
+    )
+    parser.add_argument("--camera", metavar="NAME", help="image topic or camera namespace of bags")
+    parser.add_argument(
+        "--model", default="default", help="classical, tiny or a checkpoint file (default: the best shipped)"
+    )
+    parser.add_argument("--preset", default="balanced", help="reference, full, balanced or fast (default: %(default)s)")
+    parser.add_argument(
+        "--size", nargs=2, type=int, metavar=("W", "H"), help="size of the pictures (default: the target's)"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="seed of what is generated (default: %(default)s)")
+    parser.add_argument("--no-depth", action="store_true", help="do not give the conditions' depth to the engine")
+    parser.add_argument("--device", default="auto", help="cpu, cuda, … (default: %(default)s)")
+    parser.add_argument("--out", type=Path, required=True, help="folder for metrics.json and index.html")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Measure and write; exit status 1 when the engine failed on a set."""
+    if not args.scenes and not args.rooms:
+        raise GldError("nothing to measure: name at least one SCENE, or --rooms")
+    if args.rooms_limit is not None and (not args.rooms or args.rooms_limit < 1):
+        raise GldError(f"--rooms-limit {args.rooms_limit}: must be at least 1 and goes with --rooms")
+    loaded = [load_scene(path, args.camera) for path in args.scenes]
+    jobs = [
+        job
+        for scene, name in zip(loaded, _names(loaded, args.scenes), strict=True)
+        for job in _splits(scene, name, args.split)
+    ]
+    engine = load_engine(args.model, args.device)
+    config = EvalConfig(args.preset, args.seed, not args.no_depth)
+    perceptual, backbone = _perceptual()
+    sets: list[EvaluatedSet] = []
+
+    def evaluate(scene: Scene, name: str, split: str | None) -> EvaluatedSet:
+        condition, target = scene.split(split)
+        return evaluate_split(
+            scene, name, condition, target, engine, config, lambda camera: sized(camera, args.size), perceptual
+        )
+
+    for scene, name, split in tqdm(jobs, unit="split", leave=False, disable=None):
+        sets.append(evaluate(scene, name, split))
+    settings: dict[str, Any] = {
+        "model": engine.name,
+        "preset": config.preset,
+        "seed": config.seed,
+        "use_depth": config.use_depth,
+        "size": args.size,
+        "perceptual": backbone,
+        "holes": HOLES,
+    }
+    if args.rooms:
+        from gld_ros.evaluation.frozen_rooms import room_scenes, rooms_identity
+
+        settings["rooms"] = rooms_identity(args.rooms_limit)
+        rooms = tqdm(
+            room_scenes(args.rooms_limit), total=settings["rooms"]["scenes"], unit="room", leave=False, disable=None
+        )
+        name = settings["rooms"]["name"]
+        sets.append(EvaluatedSet.joined(name, [evaluate(room, name, "test") for room in rooms]))
+    numbers, page = write_report(sets, settings, revision(), args.out)
+    for evaluated in sets:
+        print(text_table(evaluated))
+        for note in evaluated.notes:
+            print(f"  note: {note}")
+    if perceptual is None:
+        print(f"note: {backbone}")
+    print(f"written: {numbers}, {page}")
+    return 1 if any(s.failed for s in sets) else 0
+
+
+def _names(scenes: list[Scene], paths: list[str]) -> list[str]:
+    """Scene names, with the parent folder where names repeat."""
+    repeated = {name for name, count in Counter(s.name for s in scenes).items() if count > 1}
+    names = [
+        f"{Path(path).resolve().parent.name}_{s.name}" if s.name in repeated else s.name
+        for s, path in zip(scenes, paths, strict=True)
+    ]
+    if len(set(names)) < len(names):
+        raise GldError(f"scenes have the same name and parent folder: {', '.join(names)}: give each once")
+    return names
+
+
+def _splits(scene: Scene, name: str, split: str | None) -> Iterator[tuple[Scene, str, str | None]]:
+    if split is not None:
+        scene.split(split)  # raises when there is none of this name
+        yield scene, f"{name}/{split}", split
+    elif scene.splits:
+        for known in scene.splits:
+            yield scene, f"{name}/{known}", known
+    else:
+        yield scene, f"{name}/{NO_SPLIT}", None
+
+
+def _perceptual() -> tuple[Perceptual | None, str]:
+    return None, "no perceptual figure: no backbone is installed"

@@ -1,0 +1,190 @@
+"""Measure an engine against held-out pictures and baselines: figures per view, means per set."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gld_ros.data.scene import Scene
+from gld_ros.errors import GldError, SceneError, Status
+from gld_ros.evaluation.metrics import depth_errors, psnr, sharpness, ssim
+from gld_ros.evaluation.predictors import (
+    Prediction,
+    baseline_predictions,
+    engine_predictions,
+    predicted_depths,
+    warp,
+)
+from gld_ros.geometry.camera import Camera
+from gld_ros.geometry.images import resize_area, resize_depth
+from gld_ros.synthesis.types import Engine, PosedView, Request, SynthesizedView
+
+MIN_HOLE_PIXELS = 16  # fewer say nothing
+DEPTH_RANGE_M = (0.1, 20.0)
+HOLES = "pixels that no condition pixel reaches by forward warp with sensor depth, without it with plane-sweep depth"
+Figures = dict[str, float]
+Perceptual = Callable[[NDArray[np.uint8], NDArray[np.uint8]], float]
+
+
+@dataclass(frozen=True)
+class EvalConfig:
+    """How to run the engine; ``use_depth``: the engine may use the conditions' sensor depth."""
+
+    preset: str = "balanced"
+    seed: int = 0
+    use_depth: bool = True
+
+
+@dataclass(frozen=True, eq=False)
+class EvaluatedView:
+    """One target: its real picture, all guesses and their figures."""
+
+    name: str
+    camera: Camera
+    truth: NDArray[np.uint8]  # (H, W, 3)
+    holes: NDArray[np.bool_]  # (H, W)
+    made: SynthesizedView | None  # None where the engine failed
+    predictions: dict[str, Prediction]
+    figures: dict[str, Figures]
+
+
+@dataclass(frozen=True, eq=False)
+class EvaluatedSet:
+    """All targets of one split of one or more scenes."""
+
+    name: str
+    views: list[EvaluatedView]
+    inputs: list[PosedView]  # of the first scene
+    notes: tuple[str, ...] = ()
+    seconds: float = 0.0  # the engine's time
+    failed: bool = False
+
+    @staticmethod
+    def joined(name: str, parts: Sequence[EvaluatedSet]) -> EvaluatedSet:
+        """One set of the views of many scenes. Raises GldError when there is no part."""
+        if not parts:
+            raise GldError(f"{name} has no scenes")
+        return EvaluatedSet(
+            name,
+            [view for part in parts for view in part.views],
+            parts[0].inputs,
+            tuple(dict.fromkeys(note for part in parts for note in part.notes)),
+            sum(part.seconds for part in parts),
+            any(part.failed for part in parts),
+        )
+
+    def figures(self) -> dict[str, dict[str, float | None]]:
+        """Mean over views per predictor; None where no view has the figure."""
+        return summarise([v.figures for v in self.views])
+
+
+def evaluate_split(
+    scene: Scene,
+    name: str,
+    condition: Sequence[int],
+    target: Sequence[int],
+    engine: Engine,
+    config: EvalConfig,
+    camera_at: Callable[[Camera], Camera],
+    perceptual: Perceptual | None = None,
+) -> EvaluatedSet:
+    """Synthesise the targets of one split and measure everything.
+
+    ``camera_at`` gives a target's camera at output size. Targets without a picture are left out with a note; an engine
+    that fails leaves the baselines and a note. Raises SceneError when no target has a picture.
+    """
+    notes: list[str] = list(scene.notes)
+    truths: dict[int, NDArray[np.uint8]] = {}
+    for i in scene.check_indices(target, "target"):
+        try:
+            truths[i] = scene.frames[i].load_rgb()
+        except SceneError as error:
+            notes.append(f"target {i} is left out: {error}")
+    if not truths:
+        raise SceneError(f"{name}: no target has a picture to compare with ({'; '.join(notes) or 'no targets'})")
+    views = [scene.posed_view(i) for i in scene.check_indices(condition, "condition")]
+    if not views:
+        raise SceneError(f"{name} has no condition frames: give at least one")
+    given = views if config.use_depth else [PosedView(v.key, v.camera, v.rgb, None, v.stamp_ns) for v in views]
+    cameras = [camera_at(scene.frames[i].camera) for i in truths]
+
+    seconds, failed = 0.0, False
+    made: list[SynthesizedView | None] = [None] * len(cameras)
+    guesses: list[dict[str, Prediction]] = [{} for _ in cameras]
+    try:
+        request = Request(cameras, preset=config.preset, seed=config.seed, clouds=False, metric=scene.metric)
+        result = engine.synthesize(given, request)
+        seconds, made, guesses = result.seconds["total"], list(result.views), engine_predictions(result)
+        notes += result.notes
+        notes += [f"{v.message}" for v in result.views if v.status != Status.OK]
+    except GldError as error:
+        failed = True
+        notes.append(f"the engine failed with {error.status.name}: {error}")
+
+    sensor = [v.depth for v in views if v.depth is not None]
+    swept = predicted_depths(views, engine, config.preset) if len(views) > 1 else None
+    # else depth swept against this split's conditions would serve another split, whose targets they may be
+    engine.forget([v.key for v in views])
+    evaluated = []
+    for (i, real), camera, view, predictions in zip(truths.items(), cameras, made, guesses, strict=True):
+        predictions |= baseline_predictions(views, camera)
+        holes = np.zeros((camera.height, camera.width), np.bool_)
+        if swept is not None:
+            by_sweep = warp(views, swept, camera)
+            predictions["warp_predicted"], holes = by_sweep.prediction, ~by_sweep.covered
+        if len(sensor) == len(views):
+            by_sensor = warp(views, sensor, camera)
+            predictions["warp_true"], holes = by_sensor.prediction, ~by_sensor.covered
+        truth = resize_area(real, camera.width, camera.height)
+        depth = scene.frames[i].load_depth()
+        true_depth = None if depth is None else resize_depth(depth, camera.width, camera.height)
+        figures = {n: measure(p, truth, holes, true_depth, scene.metric, perceptual) for n, p in predictions.items()}
+        evaluated.append(EvaluatedView(scene.frames[i].name, camera, truth, holes, view, predictions, figures))
+    return EvaluatedSet(name, evaluated, views, tuple(dict.fromkeys(notes)), seconds, failed)
+
+
+def measure(
+    prediction: Prediction,
+    truth: NDArray[np.uint8],
+    holes: NDArray[np.bool_],
+    true_depth: NDArray[np.float32] | None,
+    metric: bool,
+    perceptual: Perceptual | None = None,
+) -> Figures:
+    """All figures of one picture; NaN where one does not apply."""
+    enough = int(holes.sum()) >= MIN_HOLE_PIXELS
+    hole_mask = holes if enough else np.zeros_like(holes)
+    figures = {
+        "psnr": psnr(prediction.rgb, truth),
+        "ssim": ssim(prediction.rgb, truth),
+        "perceptual": perceptual(prediction.rgb, truth) if perceptual is not None else float("nan"),
+        "sharpness": sharpness(prediction.rgb),
+        "sharpness_truth": sharpness(truth),
+        "psnr_holes": psnr(prediction.rgb, truth, hole_mask),
+        "psnr_observed": psnr(prediction.rgb, truth, ~holes),
+        "sharpness_holes": sharpness(prediction.rgb, hole_mask),
+        "sharpness_holes_truth": sharpness(truth, hole_mask),
+        "holes": float(holes.mean()),
+    }
+    if prediction.depth is not None and true_depth is not None:
+        near, far = DEPTH_RANGE_M if metric else (0.0, float("inf"))
+        figures |= depth_errors(prediction.depth, true_depth, near, far)
+    else:
+        figures |= dict.fromkeys(("depth_absrel", "depth_absrel_median", "depth_delta1"), float("nan"))
+    return figures
+
+
+def summarise(views: Sequence[dict[str, Figures]]) -> dict[str, dict[str, float | None]]:
+    """Mean over the views that have a figure, per predictor and key; None where none has."""
+    names = dict.fromkeys(name for view in views for name in view)
+    means: dict[str, dict[str, float | None]] = {}
+    for name in names:
+        rows = [view[name] for view in views if name in view]
+        means[name] = {}
+        for key in rows[0]:
+            values = [row[key] for row in rows if np.isfinite(row[key])]
+            means[name][key] = float(np.mean(values)) if values else None
+    return means
