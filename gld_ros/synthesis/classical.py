@@ -173,10 +173,14 @@ class ClassicalEngine:
             notes=tuple(notes),
         )
 
-    def condition_depths(self, views: Sequence[PosedView], preset: str = "balanced") -> list[NDArray[np.float32]]:
-        """z-depth of each view in world units, (h, w) at working size, as ``synthesize`` uses it."""
+    def view_depths(self, views: Sequence[PosedView], preset: str = "balanced") -> list[ViewDepth]:
+        """Depth of each view at working size, checked and filled, as ``synthesize`` uses it."""
         with self._lock:
-            finished, _ = cross_check([self._depth(view, views, preset) for view in views])
+            return cross_check([self._depth(view, views, preset) for view in views])[0]
+
+    def condition_depths(self, views: Sequence[PosedView], preset: str = "balanced") -> list[NDArray[np.float32]]:
+        """z-depth of each view in world units, (h, w) at working size."""
+        finished = self.view_depths(views, preset)
         return [(1.0 / d.inverse.clamp(min=1e-9)).cpu().numpy().astype(np.float32) for d in finished]
 
     def _preset_for(self, request: Request, notes: list[str]) -> str:
