@@ -29,4 +29,6 @@ def load_engine(model: str = "default", device: str = "auto") -> Engine:
         raise GldError("model 'tiny' is not shipped yet: use --model classical, or a checkpoint file")
     if not Path(model).is_file():
         raise GldError(f"model '{model}' is neither classical nor tiny nor a file: check the path")
-    raise GldError(f"{model}: synthesis with an imported checkpoint is not connected yet, use --model classical")
+    from gld_ros.synthesis.network import NetworkEngine
+
+    return NetworkEngine(Path(model), device)
