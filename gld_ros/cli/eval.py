@@ -14,7 +14,8 @@ from gld_ros.cli.synthesize import sized
 from gld_ros.data.scene import Scene, load_scene
 from gld_ros.errors import GldError
 from gld_ros.evaluation.bench import revision
-from gld_ros.evaluation.evaluate import HOLES, EvalConfig, EvaluatedSet, Perceptual, evaluate_split
+from gld_ros.evaluation.evaluate import HOLES, EvalConfig, EvaluatedSet, evaluate_split
+from gld_ros.evaluation.perceptual import installed_distance
 from gld_ros.evaluation.report import text_table, write_report
 from gld_ros.synthesis.engine import load_engine
 
@@ -59,7 +60,7 @@ def run(args: argparse.Namespace) -> int:
     ]
     engine = load_engine(args.model, args.device)
     config = EvalConfig(args.preset, args.seed, not args.no_depth)
-    perceptual, backbone = _perceptual()
+    perceptual, backbone = installed_distance()
     sets: list[EvaluatedSet] = []
 
     def evaluate(scene: Scene, name: str, split: str | None) -> EvaluatedSet:
@@ -120,7 +121,3 @@ def _splits(scene: Scene, name: str, split: str | None) -> Iterator[tuple[Scene,
             yield scene, f"{name}/{known}", known
     else:
         yield scene, f"{name}/{NO_SPLIT}", None
-
-
-def _perceptual() -> tuple[Perceptual | None, str]:
-    return None, "no perceptual figure: no backbone is installed"

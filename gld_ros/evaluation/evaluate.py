@@ -26,7 +26,7 @@ MIN_HOLE_PIXELS = 16  # fewer say nothing
 DEPTH_RANGE_M = (0.1, 20.0)
 HOLES = "pixels that no condition pixel reaches by forward warp with sensor depth, without it with plane-sweep depth"
 Figures = dict[str, float]
-Perceptual = Callable[[NDArray[np.uint8], NDArray[np.uint8]], float]
+Perceptual = Callable[[NDArray[np.uint8], NDArray[np.uint8], NDArray[np.bool_] | None], float]
 
 
 @dataclass(frozen=True)
@@ -160,7 +160,8 @@ def measure(
     figures = {
         "psnr": psnr(prediction.rgb, truth),
         "ssim": ssim(prediction.rgb, truth),
-        "perceptual": perceptual(prediction.rgb, truth) if perceptual is not None else float("nan"),
+        "perceptual": perceptual(prediction.rgb, truth, None) if perceptual is not None else float("nan"),
+        "perceptual_holes": perceptual(prediction.rgb, truth, hole_mask) if perceptual is not None else float("nan"),
         "sharpness": sharpness(prediction.rgb),
         "sharpness_truth": sharpness(truth),
         "psnr_holes": psnr(prediction.rgb, truth, hole_mask),

@@ -27,6 +27,7 @@ COLUMNS = (
     ("ssim", "SSIM", 3, True),
     ("perceptual", "perceptual", 3, False),
     ("psnr_holes", "PSNR holes", 2, True),
+    ("perceptual_holes", "perceptual holes", 3, False),
     ("psnr_observed", "PSNR observed", 2, True),
     ("sharpness", "sharpness", 2, None),
     ("depth_absrel", "AbsRel", 3, False),
