@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 
 from gld_ros.geometry.camera import Camera
+from gld_ros.geometry.carving import seen_through
 from gld_ros.geometry.fill import pull_push
 from gld_ros.geometry.plane_sweep import inside, project, sample
 from gld_ros.geometry.target_depth import TargetDepth, nearness
@@ -20,7 +21,6 @@ NEARNESS_POWER = 4.0
 FULL_SUPPORT = 0.2  # support from a view's depth at which a pixel counts as fully known
 OBSERVED = 0.3  # support and confidence from which a pixel is called observed
 MIN_SEEN = 0.6  # expected colour is used where some view probably saw the surface
-TRUST_FREE = 0.5  # confidence a view's depth needs before it may carve
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,8 +74,10 @@ def blend(
 ) -> Blend:
     """Compose the ``target`` (at output size) from ``pictures`` (3, h, w) of the views by ``inverse`` depth (H, W)."""
     scene_inverse = float(inverse.median())
-    colours, weights, supports, through = [], [], [], []
-    for depth, picture, gain in zip(depths, pictures, gains, strict=True):
+    near = np.array([nearness(d.view.camera, target, scene_inverse) for d in depths])
+    near = (near / near.max()) ** NEARNESS_POWER
+    colours, weights, supports = [], [], []
+    for depth, picture, gain, close in zip(depths, pictures, gains, near.tolist(), strict=True):
         camera = depth.view.camera
         x, y, there = project(target, camera, inverse[None])
         seen = inside(x, y, there, camera)[0]
@@ -85,16 +87,15 @@ def blend(
         fine = camera.resized(picture.shape[2], picture.shape[1])
         fx, fy, _ = project(target, fine, inverse[None])
         colours.append(sample(picture, fx, fy)[:, 0] * torch.exp(-gain)[:, None, None])
-        close = nearness(camera, target, scene_inverse) ** NEARNESS_POWER
         weights.append((agrees * (0.3 + theirs[1]) + 1e-3 * seen) * close)
         supports.append(agrees * theirs[1])
-        through.append((apart > 4) & seen & (theirs[1] > TRUST_FREE))
     colour, weight = torch.stack(colours), torch.stack(weights)  # (V, 3, H, W), (V, H, W)
     best = weight.argmax(0)
     reference = colour.gather(0, best[None, None].expand(1, 3, *best.shape))[0]
     weight = weight * torch.exp(-((colour - reference) ** 2).sum(1) / (2 * REJECT**2))
     total = weight.sum(0)
-    exposure = _target_exposure(target, depths, gains, scene_inverse)
+    share = torch.as_tensor(near / near.sum(), dtype=torch.float32, device=gains.device)
+    exposure = torch.exp(share @ gains)[:, None, None]  # the target gets the exposure of the views around it
     sharp = (colour * weight[:, None]).sum(0) / total.clamp(min=1e-9) * exposure
 
     size = (target.height, target.width)
@@ -112,17 +113,9 @@ def blend(
         inverse,
         confidence,
         observed,
-        torch.stack(through).any(0),
+        seen_through(target, depths, inverse),
         weight_known,
     )
-
-
-def _target_exposure(
-    target: Camera, depths: Sequence[ViewDepth], gains: torch.Tensor, scene_inverse: float
-) -> torch.Tensor:
-    """Gain (3, 1, 1) that gives the target the exposure of the views around it."""
-    close = torch.tensor([nearness(d.view.camera, target, scene_inverse) ** 4 for d in depths], device=gains.device)
-    return torch.exp((gains * close[:, None]).sum(0) / close.sum()).float()[:, None, None]
 
 
 def _upsample(image: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:

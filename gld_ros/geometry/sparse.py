@@ -17,6 +17,7 @@ RATIO = 0.8  # Lowe's ratio test, within the epipolar band
 MAX_DESCRIPTOR_DISTANCE = 0.6  # of unit RootSIFT vectors
 MAX_SAMPSON_PX = 1.5
 MAX_REPROJECTION_PX = 2.0
+MIN_SPREAD = 1e-3  # world units
 MIN_PARALLAX_DEG, MAX_PARALLAX_DEG = 0.7, 40.0
 
 
@@ -133,10 +134,13 @@ def sensor_points(camera: Camera, depth: NDArray[np.float32], count: int = 400) 
 
 
 def baseline_range(cameras: Sequence[Camera]) -> tuple[float, float]:
-    """A wide depth range from the spread of camera centres, for scenes without matches."""
+    """A wide depth range from the spread of camera centres, for scenes without matches.
+
+    Below MIN_SPREAD the centres are one place with noise, and any range serves: nothing moves between the views.
+    """
     centres = np.array([c.centre for c in cameras])
-    spread = float(np.linalg.norm(centres - centres.mean(axis=0), axis=1).max()) if len(cameras) > 1 else 0.0
-    unit = spread if spread > 0 else 1.0
+    spread = float(np.linalg.norm(centres - centres.mean(axis=0), axis=1).max())
+    unit = spread if spread > MIN_SPREAD else 1.0
     return 0.5 * unit, 40.0 * unit
 
 
