@@ -8,6 +8,7 @@ cd "$(dirname "$0")/.."
 root=$PWD venv=$1 distro=$2 other=$3
 trap '"$root/$venv/bin/python" "$root/tools/clean_shm.py"' EXIT
 say() { echo "[test] $*"; }
+failed=()  # both distros run to the end: a failure on one says more beside the other's result
 
 if [ "$distro" != none ]; then
   export GLD_REQUIRE_ROS=1
@@ -30,11 +31,15 @@ if [ "$other" != none ]; then
   say "two-process tests on $other"
   # from a folder of its own, so that the installed package is what gets imported
   (cd ".venv-$other" && GLD_TEST_DISTRO=$other bin/pytest -q -c "$root/pyproject.toml" --rootdir "$root" \
-    -p no:cacheprovider -m two_process "$root/test")
+    -p no:cacheprovider -m two_process "$root/test") || failed+=("$other")
   say "$other: $((SECONDS - started)) s"
 fi
 
 started=$SECONDS
 say "all tests on $distro"
-GLD_TEST_DISTRO=$distro "$venv/bin/pytest" -q --durations=15
+GLD_TEST_DISTRO=$distro "$venv/bin/pytest" -q --durations=15 || failed+=("$distro")
 say "$distro: $((SECONDS - started)) s"
+if [ ${#failed[@]} -gt 0 ]; then
+  say "failed on: ${failed[*]}" >&2
+  exit 1
+fi
