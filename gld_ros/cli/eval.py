@@ -18,6 +18,7 @@ from gld_ros.evaluation.evaluate import HOLES, EvalConfig, EvaluatedSet, evaluat
 from gld_ros.evaluation.perceptual import installed_distance
 from gld_ros.evaluation.report import text_table, write_report
 from gld_ros.synthesis.engine import load_engine
+from gld_ros.synthesis.types import Progress
 
 NO_SPLIT = "default"  # name of the set of a scene without splits: every third frame is a target
 
@@ -63,13 +64,21 @@ def run(args: argparse.Namespace) -> int:
     perceptual, backbone = installed_distance()
     sets: list[EvaluatedSet] = []
 
+    bar = tqdm(total=len(jobs), unit="split", leave=False, disable=None)
+
+    def show(progress: Progress) -> None:
+        bar.set_postfix_str(f"{progress.stage} {progress.step + 1} of {progress.steps}")
+
     def evaluate(scene: Scene, name: str, split: str | None) -> EvaluatedSet:
         condition, target = scene.split(split)
-        return evaluate_split(
-            scene, name, condition, target, engine, config, lambda camera: sized(camera, args.size), perceptual
+        bar.set_description(name)
+        made = evaluate_split(
+            scene, name, condition, target, engine, config, lambda camera: sized(camera, args.size), perceptual, show
         )
+        bar.update()
+        return made
 
-    for scene, name, split in tqdm(jobs, unit="split", leave=False, disable=None):
+    for scene, name, split in jobs:
         sets.append(evaluate(scene, name, split))
     settings: dict[str, Any] = {
         "model": engine.name,
@@ -84,11 +93,11 @@ def run(args: argparse.Namespace) -> int:
         from gld_ros.evaluation.frozen_rooms import room_scenes, rooms_identity
 
         settings["rooms"] = rooms_identity(args.rooms_limit)
-        rooms = tqdm(
-            room_scenes(args.rooms_limit), total=settings["rooms"]["scenes"], unit="room", leave=False, disable=None
-        )
         name = settings["rooms"]["name"]
-        sets.append(EvaluatedSet.joined(name, [evaluate(room, name, "test") for room in rooms]))
+        bar.reset(total=settings["rooms"]["scenes"])
+        rooms = [evaluate(room, f"{name}/{room.name}", "test") for room in room_scenes(args.rooms_limit)]
+        sets.append(EvaluatedSet.joined(name, rooms))
+    bar.close()
     numbers, page = write_report(sets, settings, revision(), args.out)
     for evaluated in sets:
         print(text_table(evaluated))

@@ -20,11 +20,14 @@ from gld_ros.evaluation.predictors import (
 )
 from gld_ros.geometry.camera import Camera
 from gld_ros.geometry.images import resize_area, resize_depth
-from gld_ros.synthesis.types import Engine, PosedView, Request, SynthesizedView
+from gld_ros.synthesis.types import Engine, PosedView, ProgressCallback, Request, SynthesizedView
 
 MIN_HOLE_PIXELS = 16  # fewer say nothing
 DEPTH_RANGE_M = (0.1, 20.0)
-HOLES = "pixels that no condition pixel reaches by forward warp with sensor depth, without it with plane-sweep depth"
+HOLES = (
+    "pixels that no condition pixel reaches by forward warp with sensor depth (without it: plane-sweep depth), "
+    "cracks of up to 2 px closed"
+)
 Figures = dict[str, float]
 Perceptual = Callable[[NDArray[np.uint8], NDArray[np.uint8], NDArray[np.bool_] | None], float]
 
@@ -90,6 +93,7 @@ def evaluate_split(
     config: EvalConfig,
     camera_at: Callable[[Camera], Camera],
     perceptual: Perceptual | None = None,
+    progress: ProgressCallback | None = None,
 ) -> EvaluatedSet:
     """Synthesise the targets of one split and measure everything.
 
@@ -116,7 +120,7 @@ def evaluate_split(
     guesses: list[dict[str, Prediction]] = [{} for _ in cameras]
     try:
         request = Request(cameras, preset=config.preset, seed=config.seed, clouds=False, metric=scene.metric)
-        result = engine.synthesize(given, request)
+        result = engine.synthesize(given, request, progress)
         seconds, made, guesses = result.seconds["total"], list(result.views), engine_predictions(result)
         notes += result.notes
         notes += [f"{v.message}" for v in result.views if v.status != Status.OK]
@@ -134,10 +138,10 @@ def evaluate_split(
         holes = np.zeros((camera.height, camera.width), np.bool_)
         if swept is not None:
             by_sweep = warp(views, swept, camera)
-            predictions["warp_predicted"], holes = by_sweep.prediction, ~by_sweep.covered
+            predictions["warp_predicted"], holes = by_sweep.prediction, by_sweep.holes()
         if len(sensor) == len(views):
             by_sensor = warp(views, sensor, camera)
-            predictions["warp_true"], holes = by_sensor.prediction, ~by_sensor.covered
+            predictions["warp_true"], holes = by_sensor.prediction, by_sensor.holes()
         truth = resize_area(real, camera.width, camera.height)
         depth = scene.frames[i].load_depth()
         true_depth = None if depth is None else resize_depth(depth, camera.width, camera.height)

@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -36,6 +37,11 @@ class Warp:
 
     prediction: Prediction
     covered: NDArray[np.bool_]  # (H, W): some condition pixel landed here
+
+    def holes(self) -> NDArray[np.bool_]:
+        """Where nothing was seen, (H, W), without the cracks that single source pixels leave between them."""
+        closed = cv2.morphologyEx(self.covered.astype(np.uint8), cv2.MORPH_CLOSE, np.ones((3, 3), np.uint8))
+        return closed == 0
 
 
 def engine_predictions(result: Result) -> list[dict[str, Prediction]]:

@@ -87,12 +87,18 @@ def number(value: float | None, decimals: int) -> str:
     return "–" if value is None else f"{value:.{decimals}f}"
 
 
-def loses(name: str, key: str, more_is_better: bool | None, figures: dict[str, dict[str, float | None]]) -> bool:
+def loses(
+    name: str,
+    key: str,
+    more_is_better: bool | None,
+    figures: dict[str, dict[str, float | None]],
+    baselines: Sequence[str] = BASELINES,
+) -> bool:
     """Whether a baseline is better than this predictor of the engine."""
     mine = figures[name].get(key)
     if name not in ENGINE_PREDICTORS or mine is None or more_is_better is None:
         return False
-    others = [value for other in BASELINES if (value := figures.get(other, {}).get(key)) is not None]
+    others = [value for other in baselines if (value := figures.get(other, {}).get(key)) is not None]
     return any(value > mine if more_is_better else value < mine for value in others)
 
 
@@ -105,15 +111,16 @@ def html_page(sets: Sequence[EvaluatedSet], config: dict[str, Any], revision: st
         f"<p class='note'>{html.escape(settings)}<br>revision {html.escape(revision)}</p>",
         "<p class='note'>Means over views. <span style='color:#b3261e;font-weight:700'>Bold red</span>: a baseline is "
         "better than the engine. Holes and observed: see <i>holes</i> above. Sharpness: mean gradient, beside it the "
-        "share of the real pictures'. warp_true uses sensor depth, also where the engine did not get it. Depth figures "
-        "of warps are over the pixels they cover.</p>",
+        "share of the real pictures'. warp_true uses sensor depth, also where the engine did not get it (then it does "
+        "not count). Depth figures of warps are over the pixels they cover.</p>",
     ]
+    fair = tuple(name for name in BASELINES if name != "warp_true" or config.get("use_depth", True))
     for evaluated in sets:
-        parts.append(_section(evaluated))
+        parts.append(_section(evaluated, fair))
     return "\n".join([*parts, "</body></html>\n"])
 
 
-def _section(evaluated: EvaluatedSet) -> str:
+def _section(evaluated: EvaluatedSet, baselines: Sequence[str]) -> str:
     figures = ordered(evaluated.figures())
     columns = [c for c in COLUMNS if any(row.get(c[0]) is not None for row in figures.values())]
     head = "".join(f"<th>{c[1]}</th>" for c in columns)
@@ -125,7 +132,7 @@ def _section(evaluated: EvaluatedSet) -> str:
             truth = row.get("sharpness_truth")
             if key == "sharpness" and row.get(key) is not None and truth:
                 text += f" ({(row[key] or 0.0) / truth:.0%})"
-            cells.append(f"<td{' class=lost' if loses(name, key, better, figures) else ''}>{text}</td>")
+            cells.append(f"<td{' class=lost' if loses(name, key, better, figures, baselines) else ''}>{text}</td>")
         rows.append(f"<tr{' class=ours' if name in ENGINE_PREDICTORS else ''}><td>{name}</td>{''.join(cells)}</tr>")
     notes = "".join(f"<div class='note'>note: {html.escape(note)}</div>" for note in evaluated.notes)
     shown = evaluated.views[:MAX_ROWS]

@@ -1,8 +1,11 @@
 """A rosbag2 as a scene, in both storages. No ROS needed."""
 
+import json
 import sys
 
+import cv2
 import numpy as np
+import planes
 import pytest
 
 pytest.importorskip("rosbags")
@@ -10,9 +13,12 @@ pytest.importorskip("rosbags")
 from bags import START, H, K, S, W, drive, image, info, picture, transform, write
 from rosbags.rosbag2 import StoragePlugin
 
+from gld_ros.cli.main import main
 from gld_ros.data import bag as bag_module
 from gld_ros.data.scene import load_scene
 from gld_ros.errors import SceneError
+from gld_ros.evaluation.metrics import psnr
+from gld_ros.geometry.transform_tree import matrix_to_quaternion
 
 
 @pytest.fixture(params=[StoragePlugin.MCAP, StoragePlugin.SQLITE3], ids=["mcap", "sqlite3"])
@@ -189,6 +195,28 @@ def test_without_the_package_the_remedy_is_named(tmp_path, monkeypatch):
         monkeypatch.setitem(sys.modules, name, None)
     with pytest.raises(SceneError, match="pip install rosbags"):
         load_scene(folder)
+
+
+def test_a_bag_goes_through_gld_synthesize(tmp_path):
+    """Frames of a bag are named by their stamps; the picture of the target is right."""
+    messages = []
+    for i, camera in enumerate(planes.cameras()):
+        stamp = START + i * S // 10
+        rgb, depth = planes.render(camera)
+        q = matrix_to_quaternion(camera.world_from_cam[:3, :3])
+        messages += [
+            ("/tf", stamp, transform("odom", "cam_optical", stamp, camera.centre, q)),
+            ("/cam/image_raw", stamp, image(rgb, stamp)),
+            ("/cam/camera_info", stamp, info(stamp, size=(planes.W, planes.H), k=planes.K)),
+            ("/cam/depth", stamp, image(depth, stamp, encoding="32FC1")),
+        ]
+    folder, out = write(tmp_path / "run", messages), tmp_path / "out"
+    command = ["synthesize", str(folder), "--camera", "cam", "--model", "classical", "--preset", "fast"]
+    assert main([*command, "--condition", "0,2,4", "--target", "1", "--out", str(out)]) == 0
+    picture = cv2.imread(str(out / "1700000000_100000000.png"))[..., ::-1]
+    assert psnr(picture, planes.render(planes.cameras()[1])[0]) > 24
+    text = json.loads((out / "result.json").read_text())
+    assert (text["scale_metric"], text["depth_unit"]) == (True, "m")
 
 
 def test_header_of_both_byte_orders_and_too_short():

@@ -152,6 +152,15 @@ def test_warp_with_true_depth_lands_on_the_truth():
     assert np.isnan(made.prediction.depth[~made.covered]).all()
 
 
+def test_cracks_between_source_pixels_are_no_holes():
+    near = planes.camera(z=0.8)  # closer than the only view: its pixels spread out
+    view = PosedView("0", planes.camera(), planes.render(planes.camera())[0])
+    made = warp([view], [planes.render(planes.camera())[1]], near)
+    assert (~made.covered).mean() > 0.2
+    assert made.holes().mean() < 0.5 * (~made.covered).mean()
+    assert not (made.holes() & made.covered).any()
+
+
 def test_means_are_over_the_views_that_have_a_figure():
     views = [{"a": {"x": 1.0, "y": float("nan")}}, {"a": {"x": 3.0, "y": float("nan")}, "b": {"x": 5.0}}]
     assert summarise(views) == {"a": {"x": 2.0, "y": None}, "b": {"x": 5.0}}
@@ -163,3 +172,4 @@ def test_where_a_baseline_is_better_is_marked():
     assert not loses("composed", "d", False, figures)
     assert not loses("composed", "s", True, figures)
     assert not loses("mean", "d", False, figures)
+    assert not loses("composed", "psnr", True, figures, baselines=("copy_nearest",))
