@@ -30,14 +30,14 @@ if [ "$other" != none ]; then
   tools/setup_venv.sh ".venv-$other" "$other" wheel
   say "two-process tests on $other"
   # from a folder of its own, so that the installed package is what gets imported
-  (cd ".venv-$other" && GLD_TEST_DISTRO=$other bin/pytest -q -c "$root/pyproject.toml" --rootdir "$root" \
+  (cd ".venv-$other" && bin/pytest -q -c "$root/pyproject.toml" --rootdir "$root" \
     -p no:cacheprovider -m two_process "$root/test") || failed+=("$other")
   say "$other: $((SECONDS - started)) s"
 fi
 
 started=$SECONDS
 say "all tests on $distro"
-GLD_TEST_DISTRO=$distro "$venv/bin/pytest" -q --durations=15 || failed+=("$distro")
+"$venv/bin/pytest" -q --durations=15 || failed+=("$distro")
 say "$distro: $((SECONDS - started)) s"
 if [ ${#failed[@]} -gt 0 ]; then
   say "failed on: ${failed[*]}" >&2
