@@ -15,11 +15,13 @@ from gld_ros.evaluation.predictors import (
     Prediction,
     baseline_predictions,
     engine_predictions,
+    oracle_decode,
     predicted_depths,
     warp,
 )
 from gld_ros.geometry.camera import Camera
 from gld_ros.geometry.images import resize_area, resize_depth
+from gld_ros.synthesis.network import NetworkEngine
 from gld_ros.synthesis.types import Engine, PosedView, ProgressCallback, Request, SynthesizedView
 
 MIN_HOLE_PIXELS = 16  # fewer say nothing
@@ -143,6 +145,8 @@ def evaluate_split(
             by_sensor = warp(views, sensor, camera)
             predictions["warp_true"], holes = by_sensor.prediction, by_sensor.holes()
         truth = resize_area(real, camera.width, camera.height)
+        if isinstance(engine, NetworkEngine) and view is not None:
+            predictions["oracle_decode"] = oracle_decode(engine, given, truth, camera, view.generated)
         depth = scene.frames[i].load_depth()
         true_depth = None if depth is None else resize_depth(depth, camera.width, camera.height)
         figures = {n: measure(p, truth, holes, true_depth, scene.metric, perceptual) for n, p in predictions.items()}

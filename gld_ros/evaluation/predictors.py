@@ -15,12 +15,16 @@ from gld_ros.evaluation.baselines import trivial_predictions
 from gld_ros.geometry.camera import Camera
 from gld_ros.geometry.forward_warp import forward_warp, pull_push
 from gld_ros.geometry.images import resize_area, resize_depth
+from gld_ros.model.encoder import grid_of
 from gld_ros.synthesis.classical import ClassicalEngine
+from gld_ros.synthesis.network import MAX_CONDITIONS, NetworkEngine
+from gld_ros.synthesis.network_inputs import best_size, network_inputs, spread_to
 from gld_ros.synthesis.types import Engine, PosedView, Result
 
 # in the order of tables; the engine's own first
 ENGINE_PREDICTORS = ("composed", "generated")
 BASELINES = ("copy_nearest", "mean", "blur", "warp_true", "warp_predicted")
+BOUNDS = ("oracle_decode",)  # what the engine's decoder makes of the real picture's own features
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,10 +49,40 @@ class Warp:
 
 
 def engine_predictions(result: Result) -> list[dict[str, Prediction]]:
-    """``composed`` and ``generated`` per target of a result."""
-    return [
-        {"composed": Prediction(v.rgb, v.depth), "generated": Prediction(v.generated, v.depth)} for v in result.views
-    ]
+    """``composed`` and ``generated`` per target of a result.
+
+    A result's depth belongs to its composed picture; ``generated`` has it too where the pictures are the same.
+    """
+    guesses = []
+    for view in result.views:
+        same = np.array_equal(view.rgb, view.generated)
+        composed = Prediction(view.rgb, view.depth)
+        guesses.append({"composed": composed, "generated": Prediction(view.generated, view.depth if same else None)})
+    return guesses
+
+
+def oracle_decode(
+    engine: NetworkEngine,
+    views: Sequence[PosedView],
+    truth: NDArray[np.uint8],
+    camera: Camera,
+    around: NDArray[np.uint8],
+) -> Prediction:
+    """The real picture (H, W, 3) of ``camera`` encoded beside the condition views and decoded again.
+
+    Bounds what any generated features could show. ``around`` (H, W, 3) is shown outside the network's field.
+    """
+    target = PosedView("target", camera, truth)
+    size = best_size(engine.model.config.trained_sizes, camera)
+    inputs = network_inputs([*views[:MAX_CONDITIONS], target], [camera], size)
+    model = engine.model
+    with torch.inference_mode():
+        raw = model.encoder(inputs.cond_rgb.to(engine.device, next(model.encoder.parameters()).dtype))
+        levels = [level[:, -1:, 1:] for level in raw]  # the target's patches
+        picture = model.decode_rgb(levels, grid_of(inputs.cond_rgb, model.config.encoder.patch))[0]
+    spread, field = spread_to(camera, inputs.targets[0], picture[0].float().clamp(0, 1).cpu())
+    decoded = (spread.transpose(1, 2, 0) * 255).round().astype(np.uint8)
+    return Prediction(np.where(field[..., None], decoded, around))
 
 
 def baseline_predictions(views: Sequence[PosedView], target: Camera) -> dict[str, Prediction]:
@@ -85,7 +119,10 @@ def predicted_depths(views: Sequence[PosedView], engine: Engine, preset: str) ->
 
     Nothing stays in the engine's cache that a synthesis with sensor depth would read.
     """
-    geometry = engine if isinstance(engine, ClassicalEngine) else ClassicalEngine()
+    if isinstance(engine, NetworkEngine):
+        geometry = engine.geometry
+    else:
+        geometry = engine if isinstance(engine, ClassicalEngine) else ClassicalEngine()
     if all(v.depth is None for v in views):
         return geometry.condition_depths(views, preset)
     blind = [dataclasses.replace(v, key=f"{v.key}#rgb", depth=None) for v in views]

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from gld_ros.errors import SceneError
 from gld_ros.evaluation.evaluate import EvaluatedSet, EvaluatedView
 from gld_ros.evaluation.overview import colour_depth, colour_provenance
-from gld_ros.evaluation.predictors import BASELINES, ENGINE_PREDICTORS
+from gld_ros.evaluation.predictors import BASELINES, BOUNDS, ENGINE_PREDICTORS
 from gld_ros.geometry.images import resize_area
 
 MAX_ROWS = 8  # targets shown per set
@@ -79,7 +79,7 @@ def text_table(evaluated: EvaluatedSet) -> str:
 
 def ordered(figures: dict[str, dict[str, float | None]]) -> dict[str, dict[str, float | None]]:
     """Predictors in the order of tables: the engine's first."""
-    return {name: figures[name] for name in (*ENGINE_PREDICTORS, *BASELINES) if name in figures}
+    return {name: figures[name] for name in (*ENGINE_PREDICTORS, *BASELINES, *BOUNDS) if name in figures}
 
 
 def number(value: float | None, decimals: int) -> str:
@@ -112,7 +112,8 @@ def html_page(sets: Sequence[EvaluatedSet], config: dict[str, Any], revision: st
         "<p class='note'>Means over views. <span style='color:#b3261e;font-weight:700'>Bold red</span>: a baseline is "
         "better than the engine. Holes and observed: see <i>holes</i> above. Sharpness: mean gradient, beside it the "
         "share of the real pictures'. warp_true uses sensor depth, also where the engine did not get it (then it does "
-        "not count). Depth figures of warps are over the pixels they cover.</p>",
+        "not count). Depth figures of warps are over the pixels they cover. oracle_decode: the real "
+        "picture through the network's encoder and decoder, a bound.</p>",
     ]
     fair = tuple(name for name in BASELINES if name != "warp_true" or config.get("use_depth", True))
     for evaluated in sets:
@@ -175,7 +176,7 @@ def bar_chart(figures: dict[str, dict[str, float | None]]) -> str:
 
 def _view_row(view: EvaluatedView) -> str:
     tiles = [_figure(view.truth, f"{Path(view.name).name}: real picture")]
-    for name in (*ENGINE_PREDICTORS, *BASELINES):
+    for name in (*ENGINE_PREDICTORS, *BASELINES, *BOUNDS):
         if name not in view.predictions or name == "mean":
             continue
         rgb = view.predictions[name].rgb
