@@ -16,7 +16,7 @@ ROTATION_TOLERANCE = 1e-3  # largest |R^T R - I| accepted: float32 poses stay we
 
 def check_pose(world_from_cam: NDArray, name: str = "pose") -> Array:
     """Return a float64 copy of a rigid 4x4 transform, or raise GldError(BAD_POSE)."""
-    pose = np.array(world_from_cam, dtype=np.float64)
+    pose = _matrix(world_from_cam, name, Status.BAD_POSE)
     if pose.shape != (4, 4):
         raise GldError(f"{name} has shape {pose.shape}, must be (4, 4)", Status.BAD_POSE)
     if not np.isfinite(pose).all():
@@ -36,7 +36,7 @@ def check_pose(world_from_cam: NDArray, name: str = "pose") -> Array:
 
 def check_intrinsics(K: NDArray, name: str = "K") -> Array:
     """Return a float64 copy of a 3x3 pinhole matrix, or raise GldError(BAD_INTRINSICS)."""
-    k = np.array(K, dtype=np.float64)
+    k = _matrix(K, name, Status.BAD_INTRINSICS)
     if k.shape != (3, 3):
         raise GldError(f"{name} has shape {k.shape}, must be (3, 3)", Status.BAD_INTRINSICS)
     if not np.isfinite(k).all():
@@ -46,7 +46,19 @@ def check_intrinsics(K: NDArray, name: str = "K") -> Array:
             f"{name} has focal lengths fx={k[0, 0]:g}, fy={k[1, 1]:g}, both must be > 0: calibrate the camera",
             Status.BAD_INTRINSICS,
         )
+    if not np.allclose([k[1, 0], *k[2]], [0, 0, 0, 1], atol=1e-6):
+        raise GldError(
+            f"{name} is {k.tolist()}, its form must be fx s cx / 0 fy cy / 0 0 1: send a pinhole matrix, row-major",
+            Status.BAD_INTRINSICS,
+        )
     return k
+
+
+def _matrix(values: NDArray, name: str, status: Status) -> Array:
+    try:
+        return np.array(values, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise GldError(f"{name} is not a matrix of numbers: {error}", status) from error
 
 
 @dataclass(frozen=True, eq=False)

@@ -56,7 +56,7 @@ def pull_push(image: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
     """Keep ``image`` (C, H, W) where ``weight`` (H, W) is 1 and fill the rest from ever coarser averages."""
     colour, w = image * weight, weight
     pyramid = []
-    while min(colour.shape[-2:]) > 1:
+    while max(colour.shape[-2:]) > 1:
         pyramid.append((colour, w))
         both = torch.cat([colour, w[None]])[None]
         both = F.pad(both, (0, colour.shape[-1] % 2, 0, colour.shape[-2] % 2))
