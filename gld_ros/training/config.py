@@ -66,7 +66,7 @@ class EncoderLoss:
     rgb_gradient: float = 0.5
     depth: float = 1.5
     depth_gradient: float = 0.5
-    depth_confidence: float = 0.2
+    confidence: float = 0.1
     rays: float = 0.2
     rays_every: int = 4  # the ray head runs on every n-th step: it is the dearer half
 

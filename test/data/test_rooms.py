@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -16,11 +18,13 @@ from gld_ros.data.rooms.render import textures_of
 from gld_ros.data.rooms.scene import SceneBuilder
 from gld_ros.data.rooms.sensor import CLEAN, SensorConfig, develop
 from gld_ros.data.rooms.shards import RoomShards, write_shards
+from gld_ros.data.rooms.textures import make_textures
 from gld_ros.errors import GldError, SceneError
 from gld_ros.geometry.camera import Camera
 from gld_ros.geometry.forward_warp import forward_warp
 
 SMALL = RenderConfig(texture_size=32)
+ROOT = Path(__file__).parents[2]
 torch = pytest.importorskip("torch")
 
 
@@ -184,3 +188,24 @@ def test_frozen_set_is_the_one_that_figures_were_reported_on():
         assert scene.rgb[0].shape == (128, 128, 3)
         assert [d.mean() for d in scene.depth] == pytest.approx(depths[number], rel=1e-3)
         assert [p.mean() for p in scene.rgb] == pytest.approx(brightness[number], abs=0.5)
+
+
+def test_photo_textures_are_sorted_by_name_and_held_out_by_family():
+    spec = importlib.util.spec_from_file_location("fetch_assets", ROOT / "tools" / "fetch_assets.py")
+    tool = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(tool)
+    assert tool.surfaces("white-bricks") == ("wall", "stone")
+    assert tool.surfaces("light-gray-floor-tile") == ("floor",)
+    assert tool.surfaces("cereal") == ()
+    assert tool.is_test("a/wood1.png") == tool.is_test("b/wood2.png")
+
+
+def test_photo_cache_is_used_and_split(tmp_path):
+    pictures = np.stack([np.full((32, 32, 3), value, np.uint8) for value in (10, 200)])
+    path = tmp_path / "textures.npz"
+    np.savez(path, pictures=pictures, categories=np.array(["wall", "wood"]), is_test=np.array([False, True]))
+    plain, train, test = (make_textures(0, 32, *more) for more in ((), (path, "train"), (path, "test")))
+    assert len(train.categories["wall"]) == len(plain.categories["wall"]) + 1
+    assert len(train.categories["wood"]) == len(plain.categories["wood"])
+    assert len(test.categories["wood"]) == len(plain.categories["wood"]) + 1
+    assert (train.texels[train.categories["wall"][-1]] == 10).all()

@@ -62,6 +62,12 @@ def textures_of(config: RenderConfig) -> TextureSet:
     return _cached_textures(config.texture_seed, config.texture_size, config.photos, config.photo_split)
 
 
+def lens_of(camera: Camera) -> tuple[float, float, float, float]:
+    """fx, fy, cx, cy."""
+    k = camera.K
+    return float(k[0, 0]), float(k[1, 1]), float(k[0, 2]), float(k[1, 2])
+
+
 def render_view(
     scene: PackedScene, camera: Camera, samples: int = 2, bounces: int = 0, seed: int = 0
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
@@ -71,12 +77,11 @@ def render_view(
     depth = np.zeros((h, w), np.float32)
     ids = np.zeros((h, w), np.int32)
     t = scene.textures
-    k = camera.K
     lights = scene.lights if bounces > 0 else main_lights(scene.lights)
     shading.render_kernel(
         scene.prims, scene.mats, scene.bounds, scene.skip, scene.leaf, scene.gate, scene.room, scene.room_mats,
         scene.table, t.texels, t.offsets, t.linear, lights, scene.sun, scene.ambient,
-        k[0, 0], k[1, 1], k[0, 2], k[1, 2], camera.world_from_cam, samples, bounces, seed, rgb, albedo, depth, ids,
+        *lens_of(camera), camera.world_from_cam, samples, bounces, seed, rgb, albedo, depth, ids,
     )  # fmt: skip
     if bounces > 0:
         rgb = denoise(rgb, albedo, ids, depth)
@@ -96,10 +101,9 @@ def main_lights(lights: NDArray[np.float64], count: int = 2) -> NDArray[np.float
 def render_depth(scene: PackedScene, camera: Camera) -> NDArray[np.float32]:
     """Z-depth in metres (H, W) of a camera."""
     depth = np.zeros((camera.height, camera.width), np.float32)
-    k = camera.K
     shading.depth_kernel(
         scene.prims, scene.bounds, scene.skip, scene.leaf, scene.room,
-        k[0, 0], k[1, 1], k[0, 2], k[1, 2], camera.world_from_cam, depth,
+        *lens_of(camera), camera.world_from_cam, depth,
     )  # fmt: skip
     return depth
 

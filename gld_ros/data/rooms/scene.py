@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from gld_ros.data.rooms.kernels import make_ready
 from gld_ros.data.rooms.textures import TextureSet
 from gld_ros.data.rooms.tracer import BOX, CYLINDER, ELLIPSOID, sah_tree
 
@@ -121,6 +122,7 @@ class SceneBuilder:
 
     def pack(self) -> PackedScene:
         """The scene as flat arrays with a bounding-box tree."""
+        make_ready()
         prims = np.array(self.prims, np.float64).reshape(-1, 11)
         bounds, skip, leaf = build_tree(prims)
         x, y, z = self.room
