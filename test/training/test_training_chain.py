@@ -25,7 +25,7 @@ def toy(folder: Path, out: str = "run") -> TrainConfig:
     config = read_config(NANO)
     few = StageConfig(steps=6, batch=2, warmup=2, ema=0.5)
     data = replace(config.data, folder=str(folder / "rooms"), scenes=3, validation_scenes=2, views=4)
-    return replace(config, out=str(folder / out), data=data, encoder=few, rgb=few, level1=few,
+    return replace(config, out=str(folder / out), data=data, encoder=few, rgb=few, level1=few, cascade=few,
                    statistics_scenes=3, log_every=1, bf16=False)  # fmt: skip
 
 
@@ -93,6 +93,20 @@ def test_a_killed_run_resumes_on_the_same_curve(chain, tmp_path, stage, monkeypa
     run_stage(stage, other, resume=True)
     expected, found = losses(Path(config.out) / stage), losses(Path(other.out) / stage)
     assert found == pytest.approx(expected, rel=1e-4)
+
+
+@pytest.mark.parametrize("prediction", ["velocity", "data"])
+def test_two_transformers_in_a_cascade_train_too(tmp_path, prediction):
+    """The released layout at toy size: no warp, level 1, then level 0 from it."""
+    config = toy(tmp_path)
+    level1 = replace(config.model.level1, latent_channels=96, warp_channels=0, prediction=prediction)
+    cascade = replace(level1, source_channels=96, split_embedders=False)
+    config = replace(config, model=replace(config.model, level1=level1, cascade=cascade))
+    figures = run_stage("all", config)
+    assert {"plain_1", "plain_4", "copy_nearest"} <= set(figures)
+    assert len(losses(Path(config.out) / "level1")) == len(losses(Path(config.out) / "cascade")) > 0
+    state = load_model(Path(config.out) / "cascade" / "model.safetensors").state_dict()
+    assert any(bool(v.any()) for k, v in state.items() if k.startswith("cascade.final_layer.linear"))
 
 
 def test_a_checkpoint_of_another_configuration_is_refused(chain):
