@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import gc
 import logging
+import signal
 import sys
+import threading
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -20,6 +22,7 @@ from rclpy.exceptions import (
 )
 from rclpy.executors import MultiThreadedExecutor
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
+from rclpy.signals import SignalHandlerOptions
 from tf2_msgs.msg import TFMessage
 from visualization_msgs.msg import MarkerArray
 
@@ -36,6 +39,8 @@ from gld_ros.ros.transforms import JUMP_BACK_S, static_publisher, transform_mess
 from gld_ros.synthesis.types import Engine
 
 SPARE_THREADS = 4  # for images, TF, timers and refusals while every place is taken by a waiting request
+SIGNAL_POLL_S = 0.1
+END_S = 2.0  # for callbacks to return at the end
 
 
 class GldNode(LifecycleNode):
@@ -199,32 +204,50 @@ class GldNode(LifecycleNode):
         if self.trigger_configure() == TransitionCallbackReturn.SUCCESS:
             self.trigger_activate()
 
-    def close(self) -> None:
-        """Free everything before the context goes."""
+    def end(self) -> None:
+        """Free everything; requests and goals that wait end with NOT_ACTIVE."""
+        self._why = "the node is shutting down: start it again"
         self._free()
+
+    def close(self) -> None:
+        """Take service and action from the graph, once their last answers are sent."""
+        self._free()  # what a transition that ran on while the node ended has made
         self._servers.close()
 
 
-def run(node: GldNode) -> None:
-    """Spin a node until shutdown, on enough threads."""
+def on_signals() -> list[int]:
+    """Note SIGINT and SIGTERM in the list returned, instead of ending at once: goals and requests get their answer."""
+    caught: list[int] = []
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda number, frame: caught.append(number))
+    return caught
+
+
+def run(node: GldNode, caught: list[int]) -> None:
+    """Spin a node on enough threads until a signal is caught or the context is shut down."""
     executor = MultiThreadedExecutor(num_threads=node.threads)
     executor.add_node(node)
     if node.settings["autostart"]:
         group = MutuallyExclusiveCallbackGroup()
         once = node.create_timer(0.0, lambda: (once.cancel(), node.autostart()), group, node.steady)
-    try:
-        spin(executor)
-    except KeyboardInterrupt:
-        pass
-    finally:
-        node.close()
-        executor.shutdown(timeout_sec=2.0)
+    spinning = threading.Thread(target=spin, args=(executor,), name="gld_spin", daemon=True)
+    spinning.start()
+    while spinning.is_alive() and not caught:
+        spinning.join(SIGNAL_POLL_S)
+    node.end()
+    executor.shutdown(timeout_sec=END_S)
+    spinning.join(END_S)
+    # the threads that send the last answers must not outlive the context; rclpy before Kilted does not wait for them
+    executor._executor.shutdown(wait=True)
+    node.close()
 
 
 def main(args: Sequence[str] | None = None, make: Callable[[], GldNode] = GldNode) -> int:
     """Entry point of ``gld_node``; 2 when its parameters cannot be used."""
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
-    rclpy.init(args=None if args is None else list(args))
+    # rclpy's own handlers would take the context away from answers that are still to be sent
+    rclpy.init(args=None if args is None else list(args), signal_handler_options=SignalHandlerOptions.NO)
+    caught = on_signals()
     try:
         node = make()
     except (
@@ -237,7 +260,7 @@ def main(args: Sequence[str] | None = None, make: Callable[[], GldNode] = GldNod
         rclpy.try_shutdown()
         return 2
     try:
-        run(node)
+        run(node, caught)
     finally:
         rclpy.try_shutdown()
     return 0

@@ -19,7 +19,7 @@ from gld_ros.srv import SynthesizeView
 from gld_ros.synthesis.types import Progress
 
 REQUEST_DEPTH = 2000  # DDS drops requests silently beyond its depth: keep room, so that BUSY can be answered
-CANCEL_NOTED_S = 1.0
+CANCEL_NOTED_S = 10.0  # a loaded machine may keep the thread that cancels waiting
 RESULT_TIMEOUT_S = 30  # how long a finished goal's pictures stay in memory
 
 

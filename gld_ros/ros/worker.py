@@ -49,6 +49,7 @@ class Job(Generic[T]):
         self._done = threading.Event()
         self._result: T | None = None
         self._error: GldError | None = None
+        self._lock = threading.Lock()
 
     def cancelled(self) -> bool:
         """Whether someone asked to stop."""
@@ -64,9 +65,10 @@ class Job(Generic[T]):
 
     def finish(self, result: T | None = None, error: GldError | None = None) -> None:
         """Give the outcome to whoever waits; the first one counts."""
-        if not self._done.is_set():
-            self._result, self._error = result, error
-            self._done.set()
+        with self._lock:
+            if not self._done.is_set():
+                self._result, self._error = result, error
+                self._done.set()
 
     def result(self, timeout_s: float | None = None) -> T:
         """Wait for the outcome: the result, or the GldError it ended with; BUDGET_EXCEEDED when the wait runs out."""
@@ -129,7 +131,8 @@ class Worker:
             for old in [old for old in self._requests if old.cancelled()]:
                 self._requests.remove(old)
                 old.finish(error=_cancelled(old))
-            if len(self._requests) >= self.queue_size:
+            # with nothing running, the first in the queue only waits for the thread to wake up
+            if len(self._requests) >= self.queue_size + (self._running is None):
                 self.refused += 1
                 raise GldError(
                     f"{len(self._requests)} requests wait already, the limit is {self.queue_size}: retry later or "
@@ -174,16 +177,17 @@ class Worker:
                 job.finish(error=_cancelled(job))
 
     def cancel_all(self) -> None:
-        """Answer everything that waits with NOT_ACTIVE and ask what runs to stop."""
+        """Answer everything with NOT_ACTIVE, what runs too, and ask that to stop."""
         with self._wake:
             pending = [*self._requests, *self._streams.values()]
             self._requests.clear()
             self._streams.clear()
-            if self._running is not None:
-                self._running.cancel()
+            running = self._running
             self._wake.notify_all()
-        for job in pending:
+        for job in (*pending, *((running,) if running is not None else ())):
             job.finish(error=GldError("the node was deactivated: activate it and ask again", Status.NOT_ACTIVE))
+        if running is not None:  # after its answer: nobody cancelled it, so that is not what its answer shall say
+            running.cancel()
 
     def stop(self, timeout_s: float = 5.0) -> bool:
         """End the threads and what is queued; False if the engine did not come back in time."""
@@ -192,9 +196,6 @@ class Worker:
         deadline = time.monotonic() + timeout_s
         for thread in self._threads:
             thread.join(max(0.0, deadline - time.monotonic()))
-        running = self._running
-        if running is not None:
-            running.finish(error=GldError("the node was deactivated while this ran", Status.NOT_ACTIVE))
         return not any(thread.is_alive() for thread in self._threads)
 
     def _check_running(self) -> None:
@@ -218,19 +219,19 @@ class Worker:
     def _run(self) -> None:
         self._be_nice()
         while (job := self._next()) is not None:
+            result, known = None, None
             try:
                 if job.cancelled():
                     raise _cancelled(job)
-                job.finish(job.work(job))
+                result = job.work(job)
             except Exception as error:
                 known = as_gld_error(error)
                 if known.status == Status.INTERNAL:
                     log.exception("%s failed", job.name)
-                job.finish(error=known)
-            finally:
-                with self._wake:
-                    self._running, self.busy_since = None, None
-                    self._wake.notify_all()
+            with self._wake:  # before the answer: who has it may ask again at once, and finds this place free
+                self._running, self.busy_since = None, None
+                self._wake.notify_all()
+            job.finish(result, known)
 
     def _run_prepare(self) -> None:
         assert self._prepare is not None

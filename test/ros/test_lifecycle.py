@@ -1,19 +1,23 @@
 """The node's states, and its parameters on the wire."""
 
+import signal
 import subprocess
 import sys
+import threading
 
 import pytest
 
 pytest.importorskip("rclpy", reason="needs ROS")
 pytest.importorskip("gld_ros.msg", reason="needs ROS")
 
+from action_msgs.msg import GoalStatus
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState, GetState
 from rcl_interfaces.srv import DescribeParameters, ListParameters, SetParameters
 from rclpy.parameter import Parameter
 from rig import HERE, arguments, pose, rig
 
+from gld_ros.action import SynthesizeViews
 from gld_ros.errors import Status
 from gld_ros.ros.client import make_request, wait_for
 from gld_ros.ros.streaming import BODY_FROM_OPTICAL as AHEAD
@@ -132,9 +136,21 @@ def test_bad_parameters_at_start_end_the_node_with_a_reason(parameters, named):
     assert "Traceback" not in done.stderr
 
 
-def test_the_node_ends_cleanly_when_asked():
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_the_node_ends_cleanly_and_answers_who_still_waits(number):
     with rig() as robot:
         robot.first_keyframe(pose())
-        robot.client.ask(make_request([AHEAD], "odom", preset="steps200"))
-        robot.child.terminate()
-        assert robot.child.wait(10) == 0
+        running = threading.Event()
+        handle = robot.client.start(
+            make_request([AHEAD], "odom", kind=SynthesizeViews.Goal, preset="steps1600"), lambda message: running.set()
+        )
+        result = robot.client.result_future(handle)
+        assert running.wait(30)
+        waiting = robot.client.ask(make_request([AHEAD], "odom"))
+        robot.wait_diagnostics(lambda d: d["engine"]["waiting requests"] == "1", "the request to wait", 30)
+        robot.child.send_signal(number)
+        answer = wait_for(result, 30, "the goal")
+        assert answer.status == GoalStatus.STATUS_ABORTED
+        assert answer.result.status.code == Status.NOT_ACTIVE
+        assert wait_for(waiting, 30, "the request").status.code == Status.NOT_ACTIVE
+        assert robot.child.wait(30) == 0

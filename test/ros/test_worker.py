@@ -59,6 +59,35 @@ def test_a_full_queue_is_busy_and_recovers(worker):
     assert worker.submit(Job("again", lambda job: 2)).result(2) == 2
 
 
+def test_an_idle_worker_takes_one_more_than_may_wait():
+    """Requests that come together do not depend on how fast the thread wakes up."""
+    worker = Worker(queue_size=2)
+    jobs = [worker.submit(Job("w", lambda job: 1)) for _ in range(3)]
+    with pytest.raises(GldError) as error:
+        worker.submit(Job("too many", lambda job: 1))
+    assert error.value.status == Status.BUSY
+    worker.start()
+    assert [job.result(10) for job in jobs] == [1, 1, 1]
+    worker.stop()
+
+
+def test_the_place_is_free_when_the_answer_is_there(worker):
+    after = []
+
+    class AsksAgain(Job):
+        def finish(self, result=None, error=None):
+            after.append(worker.submit(Job("next", lambda job: 2)))
+            super().finish(result, error)
+
+    gate = Gate("first")
+    job = worker.submit(AsksAgain("first", gate))
+    assert gate.started.wait(10)
+    waiting = [worker.submit(Job("w", lambda job: 1)) for _ in range(2)]
+    gate.open.set()
+    assert job.result(10) == "first"
+    assert [job.result(10) for job in (*waiting, *after)] == [1, 1, 2]
+
+
 def test_requests_go_before_streams_and_streams_keep_only_the_newest(worker):
     gate, _ = busy(worker)
     order = []
@@ -157,8 +186,9 @@ def test_stop_answers_everyone():
     with pytest.raises(GldError) as error:
         waiting.result(1)
     assert error.value.status == Status.NOT_ACTIVE
-    with pytest.raises(GldError):
+    with pytest.raises(GldError) as error:
         running.result(1)
+    assert error.value.status == Status.NOT_ACTIVE
     with pytest.raises(GldError) as error:
         worker.submit(Job("late", lambda job: 1))
     assert error.value.status == Status.NOT_ACTIVE
