@@ -36,8 +36,9 @@ def box3(x: torch.Tensor, dilation: int = 1) -> torch.Tensor:
 def _sum3(x: torch.Tensor, dim: int, d: int) -> torch.Tensor:
     size = x.shape[dim]
     shared, border = max(size - d, 0), min(d, size)
-    out = x.clone()
-    out.narrow(dim, 0, shared).add_(x.narrow(dim, size - shared, shared))
+    out = torch.empty_like(x)
+    torch.add(x.narrow(dim, 0, shared), x.narrow(dim, size - shared, shared), out=out.narrow(dim, 0, shared))
+    out.narrow(dim, shared, size - shared).copy_(x.narrow(dim, shared, size - shared))
     out.narrow(dim, size - shared, shared).add_(x.narrow(dim, 0, shared))
     out.narrow(dim, 0, border).add_(x.narrow(dim, 0, 1))
     out.narrow(dim, size - border, border).add_(x.narrow(dim, size - 1, 1))

@@ -85,7 +85,10 @@ def project(
 
 def lookup_grid(x: torch.Tensor, y: torch.Tensor, width: int, height: int) -> torch.Tensor:
     """Pixel positions (..., h, w) of a picture as torch's grid_sample wants them, (1, n, w, 2)."""
-    grid = torch.stack([x * (2.0 / max(width - 1, 1)) - 1, y * (2.0 / max(height - 1, 1)) - 1], dim=-1)
+    grid = x.new_empty((*x.shape, 2))
+    torch.mul(x, 2.0 / max(width - 1, 1), out=grid[..., 0])
+    torch.mul(y, 2.0 / max(height - 1, 1), out=grid[..., 1])
+    grid.sub_(1)
     return grid.reshape(1, -1, grid.shape[-2], 2)
 
 

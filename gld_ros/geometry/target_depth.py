@@ -110,8 +110,11 @@ def sweep_target(
     colours = torch.empty((3, *shape), device=device)
     for part in plane_chunks(planes, target.height * target.width, device):
         warped = [s.warp(inverse_depths[part]) for s in sources]
-        votes = torch.stack([w.votes for w in warped]).sum(0).clamp_(max=2)
-        free = torch.stack([w.free for w in warped]).sum(0)
+        votes, free = warped[0].votes, warped[0].free
+        for other in warped[1:]:
+            votes.add_(other.votes)
+            free.add_(other.free)
+        votes.clamp_(max=2)
         photo = _photo_scores(warped, pairs) if pairs else torch.zeros_like(votes)
         evidence[part] = votes + photo.clamp(min=0)
         scores[part] = photo + votes - FREE_SPACE * free
