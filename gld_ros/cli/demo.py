@@ -18,6 +18,7 @@ from gld_ros.synthesis.types import Progress, Result
 
 log = logging.getLogger(__name__)
 WIDEST = 640  # of a target that names no size
+MOST_CONDITIONS, MOST_TARGETS = 8, 4
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -36,7 +37,7 @@ def run(args: argparse.Namespace) -> int:
     """Show the whole way once, over ROS where it is there, else in this process."""
     path = Path(args.scene) if args.scene else share_folder() / "demo" / "room"
     scene = load_scene(path)
-    conditions, targets = scene.split(args.split)
+    conditions, targets = shown_frames(scene, args.split)
     cameras = [at_most(scene.frames[i].camera, WIDEST) for i in targets]
     args.out.mkdir(parents=True, exist_ok=True)
     over_ros = find_spec("rclpy") is not None and find_spec("gld_ros.srv") is not None
@@ -62,6 +63,18 @@ def run(args: argparse.Namespace) -> int:
     print("seconds: " + ", ".join(f"{name} {taken:.1f}" for name, taken in seconds.items()))
     print(_next_steps(over_ros, path))
     return 0
+
+
+def shown_frames(scene: Scene, split: str | None) -> tuple[list[int], list[int]]:
+    """Condition and target frames of the demo; a long scene without splits shows a stretch of its beginning."""
+    conditions, targets = scene.split(split)
+    if scene.splits or len(scene.frames) <= MOST_CONDITIONS + MOST_TARGETS:
+        return conditions, targets
+    step = max(1, len(scene.frames) // (4 * (MOST_CONDITIONS + MOST_TARGETS)))  # a quarter: neighbours must overlap
+    stretch = list(range(0, len(scene.frames), step))[: MOST_CONDITIONS + MOST_TARGETS]
+    targets = stretch[1::3][:MOST_TARGETS]
+    print(f"{len(scene.frames)} frames: the demo uses {len(stretch)} of them; `gld synthesize` takes any")
+    return [i for i in stretch if i not in targets], targets
 
 
 def at_most(camera: Camera, width: int) -> Camera:

@@ -11,6 +11,7 @@ from gld_ros.data.scene import Scene, load_scene
 from gld_ros.errors import GldError, Status
 from gld_ros.geometry.camera import Camera
 from gld_ros.synthesis.engine import load_engine
+from gld_ros.synthesis.many_views import synthesize_nearest
 from gld_ros.synthesis.output import write_result
 from gld_ros.synthesis.types import Progress, Request
 
@@ -69,7 +70,7 @@ def run(args: argparse.Namespace) -> int:
             bar.total, bar.n = progress.steps, progress.step
             bar.refresh()
 
-        result = engine.synthesize(views, request, show)
+        result = synthesize_nearest(engine, views, request, show)
     path = write_result(result, [scene.frames[i].name for i in target], args.out, scene.metric)
     for note in (*scene.notes, *result.notes):
         print(f"note: {note}")

@@ -8,24 +8,14 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from gld_ros.geometry.camera import Camera
+from gld_ros.geometry.camera import Camera, view_costs
 from gld_ros.geometry.images import resize_area
 from gld_ros.synthesis.types import PosedView
 
 
 def nearest_view(views: Sequence[PosedView], target: Camera) -> int:
     """Index of the view with the least |dc|/s + angle/30 deg, s the median distance of neighbouring centres."""
-    centres = np.array([v.camera.centre for v in views])
-    distances = np.linalg.norm(centres[:, None] - centres[None], axis=-1)
-    np.fill_diagonal(distances, np.inf)
-    spacing = float(np.median(distances.min(axis=1))) if len(views) > 1 else 1.0
-    spacing = spacing if np.isfinite(spacing) and spacing > 0 else 1.0
-    cost = []
-    for view in views:
-        relative = view.camera.world_from_cam[:3, :3].T @ target.world_from_cam[:3, :3]
-        angle = np.degrees(np.arccos(np.clip((np.trace(relative) - 1) / 2, -1, 1)))
-        cost.append(np.linalg.norm(view.camera.centre - target.centre) / spacing + angle / 30.0)
-    return int(np.argmin(cost))
+    return int(np.argmin(view_costs([v.camera for v in views], target)))
 
 
 def trivial_predictions(

@@ -21,6 +21,7 @@ from gld_ros.evaluation.predictors import (
 )
 from gld_ros.geometry.camera import Camera
 from gld_ros.geometry.images import resize_area, resize_depth
+from gld_ros.synthesis.many_views import synthesize_nearest
 from gld_ros.synthesis.network import NetworkEngine
 from gld_ros.synthesis.types import Engine, PosedView, ProgressCallback, Request, SynthesizedView
 
@@ -122,7 +123,7 @@ def evaluate_split(
     guesses: list[dict[str, Prediction]] = [{} for _ in cameras]
     try:
         request = Request(cameras, preset=config.preset, seed=config.seed, clouds=False, metric=scene.metric)
-        result = engine.synthesize(given, request, progress)
+        result = synthesize_nearest(engine, given, request, progress)
         seconds, made, guesses = result.seconds["total"], list(result.views), engine_predictions(result)
         notes += result.notes
         notes += [f"{v.message}" for v in result.views if v.status != Status.OK]

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from gld_ros.evaluation.baselines import trivial_predictions
 from gld_ros.geometry.camera import Camera
-from gld_ros.geometry.forward_warp import forward_warp, pull_push
+from gld_ros.geometry.fill import pull_push
+from gld_ros.geometry.forward_warp import forward_warp
 from gld_ros.geometry.images import resize_area, resize_depth
 from gld_ros.model.encoder import grid_of
 from gld_ros.synthesis.classical import ClassicalEngine
@@ -108,7 +109,7 @@ def warp(views: Sequence[PosedView], depths: Sequence[NDArray[np.float32]], targ
         torch.from_numpy(target.K)[None, None],
         torch.from_numpy(target.world_from_cam)[None, None],
     )
-    filled = pull_push(made.rgb[0], made.coverage[0, :, None])[0].clamp(0, 1)
+    filled = pull_push(made.rgb[0], made.coverage[0])[0].clamp(0, 1)
     covered = made.coverage[0, 0].numpy()
     picture = (filled * 255).round().byte().permute(1, 2, 0).numpy()
     return Warp(Prediction(picture, np.where(covered, made.depth[0, 0].numpy(), np.nan).astype(np.float32)), covered)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -114,6 +115,18 @@ class Camera:
     def moved(self, world_from_cam: Array) -> Camera:
         """The same lens at another pose."""
         return Camera(self.width, self.height, self.K, world_from_cam)
+
+
+def view_costs(cameras: Sequence[Camera], target: Camera) -> Array:
+    """How far each camera is from ``target``: |dc| / s + angle / 30 deg, s the median gap of neighbouring centres."""
+    centres = np.array([c.centre for c in cameras])
+    distances = np.linalg.norm(centres[:, None] - centres[None], axis=-1)
+    np.fill_diagonal(distances, np.inf)
+    spacing = float(np.median(distances.min(axis=1))) if len(cameras) > 1 else 1.0
+    spacing = spacing if np.isfinite(spacing) and spacing > 0 else 1.0
+    turns = np.array([np.trace(c.world_from_cam[:3, :3].T @ target.world_from_cam[:3, :3]) for c in cameras])
+    angles = np.degrees(np.arccos(np.clip((turns - 1) / 2, -1, 1)))
+    return np.linalg.norm(centres - target.centre, axis=1) / spacing + angles / 30.0
 
 
 def scale_intrinsics(K: Array, sx: float, sy: float) -> Array:

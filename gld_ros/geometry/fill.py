@@ -53,18 +53,23 @@ def _solve_lines(data: NDArray, affinity: NDArray) -> NDArray:
 
 
 def pull_push(image: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
-    """Keep ``image`` (C, H, W) where ``weight`` (H, W) is 1 and fill the rest from ever coarser averages."""
-    colour, w = image * weight, weight
+    """Keep ``image`` (..., C, H, W) where ``weight`` (..., H, W) in [0, 1] is 1, fill the rest from coarser averages.
+
+    A picture without any weight stays zero.
+    """
+    lead = image.shape[:-3]
+    w = weight.to(image.dtype).reshape(-1, 1, *weight.shape[-2:])
+    colour = image.reshape(-1, *image.shape[-3:]) * w
     pyramid = []
     while max(colour.shape[-2:]) > 1:
         pyramid.append((colour, w))
-        both = torch.cat([colour, w[None]])[None]
+        both = torch.cat([colour, w], dim=1)
         both = F.pad(both, (0, colour.shape[-1] % 2, 0, colour.shape[-2] % 2))
-        total = F.avg_pool2d(both, 2)[0] * 4
-        w = total[-1].clamp(max=1)
-        colour = total[:-1] * (w / total[-1].clamp(min=1e-8))
+        total = F.avg_pool2d(both, 2) * 4
+        w = total[:, -1:].clamp(max=1)
+        colour = total[:, :-1] * (w / total[:, -1:].clamp(min=1e-8))
     filled = colour / w.clamp(min=1e-8)
     for colour, w in reversed(pyramid):
-        up = F.interpolate(filled[None], size=colour.shape[-2:], mode="bilinear", align_corners=False)[0]
+        up = F.interpolate(filled, size=colour.shape[-2:], mode="bilinear", align_corners=False)
         filled = colour + (1 - w) * up
-    return filled
+    return filled.reshape(*lead, *filled.shape[1:])

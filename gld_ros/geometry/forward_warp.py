@@ -1,4 +1,4 @@
-"""Move pictures to other cameras through their depth, and fill what nobody saw: batched, in torch.
+"""Move pictures to other cameras through their depth: batched, in torch.
 
 Each pixel is one point; the nearest surface wins, several views of it are averaged by nearness in pose.
 """
@@ -8,7 +8,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 SAME_SURFACE = 0.03  # points within this share of the nearest depth count as the same surface
@@ -83,25 +82,3 @@ def _nearness(to_base: Tensor, from_base: Tensor) -> Tensor:
     angle = torch.acos(relative[..., 2, 2].clamp(-1, 1))
     cost = distance / distance.mean(dim=-1, keepdim=True).clamp(min=1e-6) + 2 * angle
     return 1.0 / (0.05 + cost).square()
-
-
-def pull_push(values: Tensor, known: Tensor) -> Tensor:
-    """Fill unknown pixels from coarser and coarser averages of the known ones.
-
-    Args:
-        values: (n, c, H, W).
-        known: (n, 1, H, W) bool.
-
-    Returns:
-        (n, c, H, W); known pixels unchanged, zero where a whole picture is unknown.
-    """
-    weight = known.to(values.dtype)
-    if values.shape[-1] <= 1 and values.shape[-2] <= 1:
-        return values * weight
-    pad = (0, values.shape[-1] % 2, 0, values.shape[-2] % 2)
-    small_weight = F.avg_pool2d(F.pad(weight, pad), 2)
-    small = F.avg_pool2d(F.pad(values * weight, pad), 2) / small_weight.clamp(min=1e-8)
-    coarse = pull_push(small, small_weight > 0)
-    fine = F.interpolate(coarse, scale_factor=2, mode="bilinear", align_corners=False)
-    fine = fine[..., : values.shape[-2], : values.shape[-1]]
-    return torch.where(known, values, fine)

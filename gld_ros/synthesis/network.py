@@ -117,7 +117,7 @@ class NetworkEngine:
         seconds["total"] = time.perf_counter() - start
         seconds["network"] = seconds["total"] - base.seconds["total"]
         self._seconds[preset] = seconds["total"] / len(request.targets)
-        clouds = clouds_of(finished, through) if request.clouds else None
+        clouds = clouds_of(finished, through) if base.points_observed is not None else None  # geometry's own rule
         fitted = all(s is not None for s in scales)
         if not fitted:
             notes.append("depth of generated parts has no scale: too little was observed to fit it")

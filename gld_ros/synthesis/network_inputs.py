@@ -10,7 +10,8 @@ import torch
 from numpy.typing import NDArray
 
 from gld_ros.geometry.camera import Camera
-from gld_ros.geometry.forward_warp import forward_warp, pull_push
+from gld_ros.geometry.fill import pull_push
+from gld_ros.geometry.forward_warp import forward_warp
 from gld_ros.geometry.plane_sweep import pixel_grid, sample
 from gld_ros.geometry.view_depth import ViewDepth
 from gld_ros.model.preprocess import preprocess, preprocess_intrinsics
@@ -70,8 +71,7 @@ def geometric_guess(inputs: NetworkInputs, depths: Sequence[ViewDepth]) -> tuple
         inputs.K[:, count:],
         inputs.world_from_cam[:, count:],
     )
-    mask = warped.coverage.unsqueeze(2)
-    filled = pull_push(warped.rgb.flatten(0, 1), mask.flatten(0, 1)).unflatten(0, mask.shape[:2]).clamp(0, 1)
+    filled = pull_push(warped.rgb, warped.coverage).clamp(0, 1)
     own = torch.ones(1, count, height, width)
     return torch.cat([inputs.cond_rgb, filled], 1), torch.cat([own, warped.coverage.float()], 1)
 

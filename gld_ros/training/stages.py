@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from gld_ros.geometry.forward_warp import forward_warp, pull_push
+from gld_ros.geometry.fill import pull_push
+from gld_ros.geometry.forward_warp import forward_warp
 from gld_ros.model.camera_map import relative_cameras
 from gld_ros.model.config import IMAGENET_MEAN, IMAGENET_STD
 from gld_ros.model.dit import DiT, initialise_dit
@@ -188,9 +189,7 @@ def warp_pictures(batch: Batch, depth: Tensor) -> tuple[Tensor, Tensor]:
         batch.K[:, c:],
         batch.world_from_cam[:, c:],
     )
-    mask = warped.coverage.unsqueeze(2)
-    filled = pull_push(warped.rgb.flatten(0, 1), mask.flatten(0, 1)).unflatten(0, mask.shape[:2])
-    return filled.clamp(0, 1), warped.coverage
+    return pull_push(warped.rgb, warped.coverage).clamp(0, 1), warped.coverage
 
 
 def make_stage(name: str, config: TrainConfig, model: GldModel) -> TrainingStage:

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from gld_ros.geometry.forward_warp import forward_warp, pull_push
+from gld_ros.geometry.fill import pull_push
+from gld_ros.geometry.forward_warp import forward_warp
 from gld_ros.model.rgb_decoder import unpatchify
 from gld_ros.model.whitening import PatchWhitening
 
@@ -91,8 +92,9 @@ def test_agreeing_views_average_and_the_nearer_pose_weighs_more():
 
 def test_filling_keeps_the_known_and_continues_it():
     values = torch.from_numpy(np.tile(np.linspace(0, 1, 33), (2, 3, 20, 1))).float()
-    known = torch.rand(2, 1, 20, 33) > 0.5
+    known = torch.rand(2, 20, 33) > 0.5
     filled = pull_push(values, known)
-    assert torch.equal(filled[known.expand_as(values)], values[known.expand_as(values)])
+    everywhere = known.unsqueeze(1).expand_as(values)
+    assert torch.equal(filled[everywhere], values[everywhere])
     assert (filled - values).abs().mean() < 0.05
     assert torch.equal(pull_push(values, torch.zeros_like(known)), torch.zeros_like(values))
