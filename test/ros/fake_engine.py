@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Sequence
 
@@ -22,6 +21,7 @@ from gld_ros.synthesis.types import (
 
 STEP_S = 0.05
 FLOOR_S = 0.5  # budgets below are refused: large against what a busy machine adds
+STUCK_S = 8.0
 
 
 class FakeEngine:
@@ -55,7 +55,7 @@ class FakeEngine:
         if request.preset == "oom":
             raise RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB")
         if request.preset == "stuck":
-            time.sleep(float(os.environ.get("FAKE_STUCK_S", "8")))
+            time.sleep(STUCK_S)
         steps = int(request.preset.removeprefix("steps")) if request.preset.startswith("steps") else 1
         if request.time_budget_s and request.time_budget_s < FLOOR_S:
             raise GldError(

@@ -25,6 +25,7 @@ from gld_ros.ros.streaming import BODY_FROM_OPTICAL
 from gld_ros.ros.transforms import static_publisher, transform_message
 
 HERE = Path(__file__).resolve().parent
+WAIT_S = 30.0  # bounds a wait, on a busy machine too; nothing sleeps this long
 PROFILE = str(HERE / "fastdds_test.xml")
 # before the first participant of this process; Jazzy reads the first name, Kilted the second
 os.environ["FASTRTPS_DEFAULT_PROFILES_FILE"] = os.environ["FASTDDS_DEFAULT_PROFILES_FILE"] = PROFILE
@@ -32,7 +33,7 @@ WIDTH, HEIGHT = 160, 120
 LENS = Camera(WIDTH, HEIGHT, np.array([[120.0, 0, 79.5], [0, 120.0, 59.5], [0, 0, 1]]), np.eye(4))
 
 
-def wait_until(check: Callable[[], Any], timeout_s: float = 10.0, what: str = "a condition") -> Any:
+def wait_until(check: Callable[[], Any], timeout_s: float = WAIT_S, what: str = "a condition") -> Any:
     """Poll until ``check`` is truthy and return its value; fails the test when the time is over."""
     deadline = time.monotonic() + timeout_s
     while not (value := check()):
@@ -130,7 +131,7 @@ def arguments(parameters: dict[str, Any]) -> list[str]:
 
 
 @contextlib.contextmanager
-def process(command: list[str], stop_s: float = 15.0, **environment: str) -> Iterator[subprocess.Popen]:
+def process(command: list[str], stop_s: float = WAIT_S, **environment: str) -> Iterator[subprocess.Popen]:
     """A child process that is ended, and waited for, when the block ends."""
     child = subprocess.Popen(command, env={**os.environ, **environment})
     try:
@@ -167,7 +168,7 @@ class Rig:
         """A counter of one camera, from diagnostics."""
         return int(self.diagnostics.get(f"camera {camera}", {}).get(key, 0))
 
-    def repeat(self, act: Callable[[], Any], check: Callable[[], Any], what: str, timeout_s: float = 10.0) -> None:
+    def repeat(self, act: Callable[[], Any], check: Callable[[], Any], what: str, timeout_s: float = WAIT_S) -> None:
         """Act until it has the effect: the first messages of a pair that has just met may be lost."""
         deadline = time.monotonic() + timeout_s
         while time.monotonic() < deadline:
@@ -192,7 +193,7 @@ class Rig:
         return stamp
 
     def wait_diagnostics(
-        self, check: Callable[[dict[str, dict[str, str]]], Any], what: str, timeout_s: float = 10.0
+        self, check: Callable[[dict[str, dict[str, str]]], Any], what: str, timeout_s: float = WAIT_S
     ) -> Any:
         return wait_until(lambda: check(self.diagnostics), timeout_s, what)
 
@@ -212,9 +213,9 @@ def rig(
             node = rclpy.create_node("test_robot", context=context)
             with spinning(node):
                 made = Rig(node, child, cameras)
-                made.client.wait(30.0)
+                made.client.wait(WAIT_S)
                 if wait:
-                    wait_until(made.robot.connected, 15.0, "the node to subscribe")
+                    wait_until(made.robot.connected, WAIT_S, "the node to subscribe")
                 yield made
             node.destroy_node()
     finally:

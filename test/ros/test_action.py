@@ -9,7 +9,7 @@ pytest.importorskip("rclpy", reason="needs ROS")
 pytest.importorskip("gld_ros.action", reason="needs ROS")
 
 from action_msgs.msg import GoalStatus
-from rig import pose, rig, wait_until
+from rig import WAIT_S, pose, rig, wait_until
 
 from gld_ros.action import SynthesizeViews
 from gld_ros.errors import Status
@@ -17,7 +17,6 @@ from gld_ros.ros.client import make_request
 from gld_ros.ros.streaming import BODY_FROM_OPTICAL as AHEAD
 
 pytestmark = pytest.mark.two_process
-WAIT_S = 30.0  # bounds a wait, on a busy machine too
 LONG, LONG_S = "steps1600", 80.0  # nothing waits for its end
 
 

@@ -10,7 +10,7 @@ pytest.importorskip("rclpy", reason="needs ROS")
 pytest.importorskip("gld_ros.msg", reason="needs ROS")
 
 from rclpy.qos import qos_profile_sensor_data
-from rig import LENS, picture, pose, rig, wait_until
+from rig import LENS, WAIT_S, picture, pose, rig, wait_until
 from sensor_msgs.msg import Image
 
 from gld_ros.data.image_messages import image_to_rgb
@@ -63,8 +63,8 @@ def test_two_cameras_at_once(robot):
     for thread in threads:
         thread.start()
     try:
-        wait_until(lambda: min(robot.count("kept as keyframe", name) for name in ("front", "rear")) > 3, 10, "both")
-        assert robot.client.synthesize(make_request([AHEAD], "odom"), 20).status.code == Status.OK
+        wait_until(lambda: min(robot.count("kept as keyframe", name) for name in ("front", "rear")) > 3, what="both")
+        assert robot.client.synthesize(make_request([AHEAD], "odom"), WAIT_S).status.code == Status.OK
     finally:
         stop.set()
         for thread in threads:
@@ -96,7 +96,7 @@ def test_encodings_over_the_wire(robot, encoding):
         message.data = np.pad(colour.reshape(120, -1), ((0, 0), (0, 32))).tobytes()
 
     def shown():
-        reply = robot.client.synthesize(make_request([AHEAD], "odom"), 20)
+        reply = robot.client.synthesize(make_request([AHEAD], "odom"), WAIT_S)
         return np.allclose(image_to_rgb(reply.views[0].image)[5, 5], expected, atol=2)
 
     robot.repeat(lambda: robot.robot.shoot(pose(), "front", message=message), shown, f"the colour {expected}")
@@ -163,14 +163,14 @@ def test_tf_that_never_comes(robot):
         robot.robot.shoot(None, "rear", message=message, info=info)
     finally:
         del robot.robot.images["rear"].publish
-    wait_until(lambda: robot.count("dropped for TF", "rear") > dropped, 5, "the drop")
+    wait_until(lambda: robot.count("dropped for TF", "rear") > dropped, what="the drop")
     assert "floating" in robot.diagnostics["camera rear"]["last problem"]
     kept_after(robot, "rear", lambda: robot.robot.shoot(pose(), "rear"))
 
 
 def test_depth_is_matched_by_stamp(robot):
     depth = robot.node.create_publisher(Image, "/rear/depth", qos_profile_sensor_data)
-    wait_until(lambda: depth.get_subscription_count() > 0, 10, "the depth subscription")
+    wait_until(lambda: depth.get_subscription_count() > 0, what="the depth subscription")
     stamp = robot.robot.now()
     depth.publish(image_message(np.full((120, 160), 1500, np.uint16), header(stamp, "rear_optical")))
     kept_after(robot, "rear", lambda: robot.robot.shoot(pose(), "rear", stamp=stamp))

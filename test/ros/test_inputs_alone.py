@@ -12,7 +12,7 @@ pytest.importorskip("rclpy", reason="needs ROS")
 pytest.importorskip("gld_ros.msg", reason="needs ROS")
 
 from rclpy.qos import qos_profile_sensor_data
-from rig import HERE, LENS, picture, pose, process, rig, wait_until
+from rig import HERE, LENS, WAIT_S, picture, pose, process, rig, wait_until
 from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import UInt32
 
@@ -44,7 +44,7 @@ def test_compressed_and_distorted_input():
             publisher.publish(CompressedImage(header=head, format="jpeg", data=data.tobytes()))
 
         robot.repeat(shoot, lambda: robot.keyframes() == 1, "a keyframe")
-        reply = robot.client.synthesize(make_request([AHEAD], "odom"), 20)
+        reply = robot.client.synthesize(make_request([AHEAD], "odom"), WAIT_S)
         np.testing.assert_allclose(image_to_rgb(reply.views[0].image)[60, 80], (40, 120, 200), atol=3)
 
 
@@ -131,6 +131,6 @@ def test_incompatible_qos_and_silence_are_named():
         for topic in ("/camera/camera_info", "/camera/image_raw"):
             robot.wait_diagnostics(lambda d, topic=topic: topic in d["camera camera"]["message"], f"silent {topic}")
         assert robot.diagnostics["camera camera"]["message"].startswith("no data on ")
-        reply = robot.client.synthesize(make_request([AHEAD], "odom"), 20)
+        reply = robot.client.synthesize(make_request([AHEAD], "odom"), WAIT_S)
         assert reply.status.code == Status.NO_KEYFRAMES
         assert "camera/image_raw" in reply.status.message

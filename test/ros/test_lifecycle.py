@@ -15,7 +15,7 @@ from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState, GetState
 from rcl_interfaces.srv import DescribeParameters, ListParameters, SetParameters
 from rclpy.parameter import Parameter
-from rig import HERE, arguments, pose, rig
+from rig import HERE, WAIT_S, arguments, pose, rig
 
 from gld_ros.action import SynthesizeViews
 from gld_ros.errors import Status
@@ -27,9 +27,9 @@ pytestmark = pytest.mark.two_process
 
 def call(robot, kind, name, request):
     client = robot.node.create_client(kind, f"/gld/{name}")
-    assert client.wait_for_service(10)
+    assert client.wait_for_service(WAIT_S)
     try:
-        return wait_for(client.call_async(request), 20, name)
+        return wait_for(client.call_async(request), WAIT_S, name)
     finally:
         robot.node.destroy_client(client)
 
@@ -53,7 +53,7 @@ def test_through_all_states_by_hand():
         request = make_request([AHEAD], "odom")
 
         def code():
-            reply = robot.client.synthesize(request, 10)
+            reply = robot.client.synthesize(request, WAIT_S)
             return Status(reply.status.code), reply.status.message
 
         assert state(robot) == "unconfigured"
@@ -78,7 +78,7 @@ def test_through_all_states_by_hand():
 
 def test_a_model_that_cannot_be_loaded_is_explained_and_can_be_replaced():
     with rig(wait=False, model="missing") as robot:
-        reply = robot.client.synthesize(make_request([AHEAD], "odom"), 10)
+        reply = robot.client.synthesize(make_request([AHEAD], "odom"), WAIT_S)
         assert reply.status.code == Status.NOT_ACTIVE
         assert "missing" in reply.status.message
         assert state(robot) == "unconfigured"
@@ -114,7 +114,7 @@ def test_parameters_on_the_wire():
         robot.first_keyframe(pose(), name="front")
         for i in range(1, 6):
             robot.first_keyframe(pose(0, 0.2 * i), name="front")
-        reply = robot.client.synthesize(make_request([AHEAD], "odom"), 10)
+        reply = robot.client.synthesize(make_request([AHEAD], "odom"), WAIT_S)
         assert list(reply.notes) == ["3 views"]
 
 
@@ -130,7 +130,7 @@ def test_parameters_on_the_wire():
 )
 def test_bad_parameters_at_start_end_the_node_with_a_reason(parameters, named):
     command = [sys.executable, str(HERE / "fake_node.py"), "--ros-args", *arguments(parameters)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=30)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert done.returncode == 2
     assert named in done.stderr
     assert "Traceback" not in done.stderr
@@ -145,12 +145,12 @@ def test_the_node_ends_cleanly_and_answers_who_still_waits(number):
             make_request([AHEAD], "odom", kind=SynthesizeViews.Goal, preset="steps1600"), lambda message: running.set()
         )
         result = robot.client.result_future(handle)
-        assert running.wait(30)
+        assert running.wait(WAIT_S)
         waiting = robot.client.ask(make_request([AHEAD], "odom"))
-        robot.wait_diagnostics(lambda d: d["engine"]["waiting requests"] == "1", "the request to wait", 30)
+        robot.wait_diagnostics(lambda d: d["engine"]["waiting requests"] == "1", "the request to wait")
         robot.child.send_signal(number)
-        answer = wait_for(result, 30, "the goal")
+        answer = wait_for(result, WAIT_S, "the goal")
         assert answer.status == GoalStatus.STATUS_ABORTED
         assert answer.result.status.code == Status.NOT_ACTIVE
-        assert wait_for(waiting, 30, "the request").status.code == Status.NOT_ACTIVE
-        assert robot.child.wait(30) == 0
+        assert wait_for(waiting, WAIT_S, "the request").status.code == Status.NOT_ACTIVE
+        assert robot.child.wait(WAIT_S) == 0

@@ -13,7 +13,7 @@ pytest.importorskip("rosbags")
 
 from geometry_msgs.msg import TransformStamped
 from rclpy.serialization import deserialize_message, serialize_message
-from rig import LENS, picture, pose, process, rig, wait_until
+from rig import LENS, WAIT_S, picture, pose, process, rig, wait_until
 from rosbags.rosbag2 import StoragePlugin, Writer
 from rosbags.typesys import Stores, get_typestore
 from sensor_msgs.msg import CameraInfo, Image
@@ -123,9 +123,9 @@ def test_scene_replayed_into_the_node(tmp_path):
         depths = []
         robot.node.create_subscription(Image, "/front/depth", depths.append, 10)
         with process(gld("replay", folder, "--camera", "front", "--split", "ends", "--rate", 10, "--loop")):
-            robot.wait_diagnostics(lambda d: int(d.get("engine", {}).get("keyframes", 0)) >= 2, "keyframes", 15)
+            robot.wait_diagnostics(lambda d: int(d.get("engine", {}).get("keyframes", 0)) >= 2, "keyframes")
             target = pose(0, 0.3) @ AHEAD
-            reply = robot.client.synthesize(make_request([target], "odom"), 20)
+            reply = robot.client.synthesize(make_request([target], "odom"), WAIT_S)
             assert reply.status.code == Status.OK, reply.status.message
             assert depths[0].encoding == "32FC1"
             assert np.frombuffer(depths[0].data, np.float32)[0] == pytest.approx(2.0)
@@ -139,9 +139,9 @@ def test_bag_replayed_into_the_node(tmp_path, storage):
     folder = bag_folder(tmp_path / "bag", storage)
     with rig(wait=False, input_qos="reliable", keyframe_translation=0.01) as robot:
         with process(gld("replay", folder)) as child:
-            robot.wait_diagnostics(lambda d: int(d.get("engine", {}).get("keyframes", 0)) >= 8, "keyframes", 15)
-            assert child.wait(15) == 0
-        reply = robot.client.synthesize(make_request([AHEAD], "odom"), 20)
+            robot.wait_diagnostics(lambda d: int(d.get("engine", {}).get("keyframes", 0)) >= 8, "keyframes")
+            assert child.wait(WAIT_S) == 0
+        reply = robot.client.synthesize(make_request([AHEAD], "odom"), WAIT_S)
         assert reply.status.code == Status.OK, reply.status.message
         assert abs(nanoseconds(reply.newest_input_stamp) - robot.robot.now()) < 30 * S
 
@@ -155,13 +155,13 @@ def test_bag_with_its_own_time_drives_a_node_on_simulated_time(tmp_path):
     ):
 
         def old_answer():
-            reply = robot.client.synthesize(make_request([AHEAD], "odom"), 20)
+            reply = robot.client.synthesize(make_request([AHEAD], "odom"), WAIT_S)
             return reply.status.code == Status.OK and nanoseconds(reply.newest_input_stamp) < OLD + 3 * S
 
-        wait_until(old_answer, 15, "a view of 2017")
+        wait_until(old_answer, what="a view of 2017")
         # the bag starts over: time goes back, the node starts over with it
-        wait_until(lambda: int(robot.diagnostics["engine"]["time jumps"]) > 0, 15, "a time jump")
-        wait_until(old_answer, 15, "a view after the jump")
+        wait_until(lambda: int(robot.diagnostics["engine"]["time jumps"]) > 0, what="a time jump")
+        wait_until(old_answer, what="a view after the jump")
 
 
 @pytest.mark.parametrize(

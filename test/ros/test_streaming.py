@@ -46,7 +46,7 @@ class Listener:
         self.subscription = node.create_subscription(kind, topic, self.heard.append, qos)
 
     def first(self):
-        return wait_until(lambda: self.heard, 10, f"a message on {self.subscription.topic_name}")[0]
+        return wait_until(lambda: self.heard, what=f"a message on {self.subscription.topic_name}")[0]
 
     def close(self):
         self.node.destroy_subscription(self.subscription)
@@ -98,7 +98,9 @@ def test_all_topics_of_a_stream_agree(robot):
 def test_optical_frame_of_a_body_camera_is_broadcast(robot):
     latched = QoSProfile(depth=10, durability=DurabilityPolicy.TRANSIENT_LOCAL)
     tf = Listener(robot.node, TFMessage, "/tf_static", latched)
-    wait_until(lambda: [t for m in tf.heard for t in m.transforms if t.child_frame_id == "top_optical_frame"], 10, "tf")
+    wait_until(
+        lambda: [t for m in tf.heard for t in m.transforms if t.child_frame_id == "top_optical_frame"], what="tf"
+    )
     (found,) = [t for m in tf.heard for t in m.transforms if t.child_frame_id == "top_optical_frame"]
     assert found.header.frame_id == "base_link"
     q = found.transform.rotation

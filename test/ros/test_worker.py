@@ -10,6 +10,8 @@ import pytest
 from gld_ros.errors import GldError, Status
 from gld_ros.ros.worker import Job, Worker, as_gld_error
 
+WAIT_S = 30.0  # bounds a wait, on a busy machine too
+
 
 @pytest.fixture
 def worker():
@@ -35,7 +37,7 @@ class Gate:
 def busy(worker):
     gate = Gate("first")
     job = worker.submit(Job("first", gate))
-    assert gate.started.wait(2)
+    assert gate.started.wait(WAIT_S)
     return gate, job
 
 
@@ -43,7 +45,7 @@ def test_results_come_in_order(worker):
     order = []
     jobs = [worker.submit(Job(str(i), lambda job: order.append(job.name))) for i in range(2)]
     for job in jobs:
-        job.result(2)
+        job.result(WAIT_S)
     assert order == ["0", "1"]
 
 
@@ -55,8 +57,8 @@ def test_a_full_queue_is_busy_and_recovers(worker):
     assert error.value.status == Status.BUSY
     assert worker.refused == 1
     gate.open.set()
-    assert [job.result(2), *(w.result(2) for w in waiting)] == ["first", 1, 1]
-    assert worker.submit(Job("again", lambda job: 2)).result(2) == 2
+    assert [job.result(WAIT_S), *(w.result(WAIT_S) for w in waiting)] == ["first", 1, 1]
+    assert worker.submit(Job("again", lambda job: 2)).result(WAIT_S) == 2
 
 
 def test_an_idle_worker_takes_one_more_than_may_wait():
@@ -67,7 +69,7 @@ def test_an_idle_worker_takes_one_more_than_may_wait():
         worker.submit(Job("too many", lambda job: 1))
     assert error.value.status == Status.BUSY
     worker.start()
-    assert [job.result(10) for job in jobs] == [1, 1, 1]
+    assert [job.result(WAIT_S) for job in jobs] == [1, 1, 1]
     worker.stop()
 
 
@@ -81,11 +83,11 @@ def test_the_place_is_free_when_the_answer_is_there(worker):
 
     gate = Gate("first")
     job = worker.submit(AsksAgain("first", gate))
-    assert gate.started.wait(10)
+    assert gate.started.wait(WAIT_S)
     waiting = [worker.submit(Job("w", lambda job: 1)) for _ in range(2)]
     gate.open.set()
-    assert job.result(10) == "first"
-    assert [job.result(10) for job in (*waiting, *after)] == [1, 1, 2]
+    assert job.result(WAIT_S) == "first"
+    assert [job.result(WAIT_S) for job in (*waiting, *after)] == [1, 1, 2]
 
 
 def test_requests_go_before_streams_and_streams_keep_only_the_newest(worker):
@@ -95,12 +97,12 @@ def test_requests_go_before_streams_and_streams_keep_only_the_newest(worker):
     fresh = worker.submit_newest("s", Job("new", lambda job: order.append("new")))
     request = worker.submit(Job("request", lambda job: order.append("request")))
     gate.open.set()
-    request.result(2)
-    fresh.result(2)
+    request.result(WAIT_S)
+    fresh.result(WAIT_S)
     assert order == ["request", "new"]
     assert worker.dropped == 1
     with pytest.raises(GldError) as error:
-        stale.result(2)
+        stale.result(WAIT_S)
     assert error.value.status == Status.CANCELLED
 
 
@@ -108,7 +110,7 @@ def test_a_running_job_sees_its_cancel(worker):
     _, job = busy(worker)
     worker.withdraw(job)
     with pytest.raises(GldError) as error:
-        job.result(2)
+        job.result(WAIT_S)
     assert error.value.status == Status.CANCELLED
 
 
@@ -119,7 +121,7 @@ def test_a_waiting_job_is_withdrawn_at_once_and_never_runs(worker):
     worker.withdraw(waiting)
     assert waiting.done()
     gate.open.set()
-    worker.submit(Job("next", lambda job: None)).result(2)
+    worker.submit(Job("next", lambda job: None)).result(WAIT_S)
     assert not ran
 
 
@@ -129,7 +131,7 @@ def test_a_job_cancelled_before_it_is_queued_never_runs(worker):
     job.cancel()
     worker.submit(job)
     with pytest.raises(GldError) as error:
-        job.result(2)
+        job.result(WAIT_S)
     assert error.value.status == Status.CANCELLED
     assert not ran
 
@@ -168,9 +170,9 @@ def test_every_exception_has_a_status(worker, caplog, error, status):
         raise error
 
     with caplog.at_level(logging.CRITICAL), pytest.raises(GldError) as caught:
-        worker.submit(Job("bad", work)).result(2)
+        worker.submit(Job("bad", work)).result(WAIT_S)
     assert caught.value.status == status
-    assert worker.submit(Job("good", lambda job: "alive")).result(2) == "alive"
+    assert worker.submit(Job("good", lambda job: "alive")).result(WAIT_S) == "alive"
 
 
 def test_torch_out_of_memory_is_known():
@@ -182,12 +184,12 @@ def test_stop_answers_everyone():
     worker = Worker(queue_size=2).start()
     _, running = busy(worker)
     waiting = worker.submit(Job("w", lambda job: 1))
-    assert worker.stop(2)
+    assert worker.stop(WAIT_S)
     with pytest.raises(GldError) as error:
-        waiting.result(1)
+        waiting.result(WAIT_S)
     assert error.value.status == Status.NOT_ACTIVE
     with pytest.raises(GldError) as error:
-        running.result(1)
+        running.result(WAIT_S)
     assert error.value.status == Status.NOT_ACTIVE
     with pytest.raises(GldError) as error:
         worker.submit(Job("late", lambda job: 1))
@@ -197,11 +199,11 @@ def test_stop_answers_everyone():
 def test_stop_does_not_hang_on_an_engine_that_does():
     worker = Worker(queue_size=2).start()
     release, started = threading.Event(), threading.Event()
-    job = worker.submit(Job("stuck", lambda job: (started.set(), release.wait(10))))
-    assert started.wait(2)
+    job = worker.submit(Job("stuck", lambda job: (started.set(), release.wait(WAIT_S))))
+    assert started.wait(WAIT_S)
     assert not worker.stop(0.1)
     with pytest.raises(GldError) as error:
-        job.result(1)
+        job.result(WAIT_S)
     assert error.value.status == Status.NOT_ACTIVE
     release.set()
 
@@ -227,7 +229,7 @@ def test_preparation_runs_beside_requests_and_survives_errors(caplog):
                 break
             threading.Event().wait(0.01)
         gate.open.set()
-        assert worker.stop(3)
+        assert worker.stop(WAIT_S)
     assert done == [3, 2, 1]
 
 
@@ -236,6 +238,6 @@ def test_inference_gives_way_to_images():
     worker = Worker(queue_size=1, niceness=7).start()
     own = os.getpriority(os.PRIO_PROCESS, 0)
     nice = worker.submit(Job("nice", lambda job: os.getpriority(os.PRIO_PROCESS, threading.get_native_id())))
-    assert nice.result(2) == 7
+    assert nice.result(WAIT_S) == 7
     assert os.getpriority(os.PRIO_PROCESS, 0) == own
     worker.stop()
