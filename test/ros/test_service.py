@@ -163,8 +163,10 @@ def test_a_thousand_requests_at_once_all_end(robot):
     futures = [robot.client.ask(make_request([AHEAD], "odom", preset="steps3")) for _ in range(1000)]
     wait_until(lambda: all(future.done() for future in futures), 2 * WAIT_S, "all replies")
     codes = [future.result().status.code for future in futures]
-    assert set(codes) <= {Status.OK, Status.BUSY}
-    assert codes.count(Status.OK) >= 4  # the running one and the queue
+    # on a busy machine one that was queued may meet its own time limit before its turn
+    assert set(codes) <= {Status.OK, Status.BUSY, Status.BUDGET_EXCEEDED}
+    assert codes.count(Status.OK) >= 1
+    assert len(codes) - codes.count(Status.BUSY) >= 4  # the running one and the queue
     busy = next(future.result() for future in futures if future.result().status.code == Status.BUSY)
     assert "retry" in busy.status.message
     assert robot.client.synthesize(make_request([AHEAD], "odom"), WAIT_S).status.code == Status.OK
