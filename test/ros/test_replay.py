@@ -127,10 +127,12 @@ def test_scene_replayed_into_the_node(tmp_path):
             target = pose(0, 0.3) @ AHEAD
             reply = robot.client.synthesize(make_request([target], "odom"), WAIT_S)
             assert reply.status.code == Status.OK, reply.status.message
+            wait_until(lambda: depths, WAIT_S, "a depth image")
             assert depths[0].encoding == "32FC1"
             assert np.frombuffer(depths[0].data, np.float32)[0] == pytest.approx(2.0)
-            markers = robot.diagnostics["camera front"]
-            assert markers["image topic"] == "/front/image_rect"
+            robot.wait_diagnostics(
+                lambda d: d.get("camera front", {}).get("image topic") == "/front/image_rect", "the rectified topic"
+            )
 
 
 @pytest.mark.two_process
