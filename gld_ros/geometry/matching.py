@@ -17,7 +17,7 @@ from gld_ros.geometry.camera import Camera
 EPS_VARIANCE = 1e-4  # of grey values in [0, 1]: flat patches give no correlation
 FULL_PARALLAX_DEG = 1.5  # pairs with less parallax count less
 MIN_PARALLAX_WEIGHT = 0.1
-CPU_CHUNK, GPU_CHUNK = 1 << 18, 1 << 26  # elements of a volume worked on at a time
+CPU_CHUNK, GPU_CHUNK = 1 << 19, 1 << 26  # elements of a volume worked on at a time
 FEW = 8  # pairs up to which comparing each with each beats sorting
 
 

@@ -198,12 +198,11 @@ class ClassicalEngine:
         work = work_camera(target, preset.work_px)
         near_far = self.cache.depth_range(work, views, keyframes.points)
         swept = sweep_target(work, keyframes.depths, keyframes.gains, near_far, preset.planes)
-        inverse = swept.inverse
-        first = self._blend(work, views, keyframes, swept, inverse)
-        if float((first.known > 0.5).float().mean()) < MIN_SEEN_FRACTION:
+        if float((swept.expected_seen > 0.5).float().mean()) < MIN_SEEN_FRACTION:
             return empty_view(target, NOTHING_SEEN), None
-        sure = swept.confidence
-        filled = smooth_fill(inverse[None], sure[None] ** 2 + 1e-5, first.rgb[None], strength=100.0, edge=0.1)[0]
+        inverse, sure = swept.inverse, swept.confidence
+        guide = swept.expected_rgb
+        filled = smooth_fill(inverse[None], sure[None] ** 2 + 1e-5, guide[None], strength=100.0, edge=0.1)[0]
         inverse = torch.where(sure > SURE, inverse, filled)
         if (work.width, work.height) != (target.width, target.height):
             inverse = upsample_inverse(inverse, target.height, target.width)
