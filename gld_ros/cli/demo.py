@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import logging
+import shutil
+import sys
 import time
 from collections.abc import Sequence
 from importlib.util import find_spec
@@ -125,7 +127,8 @@ def _in_process(
 def _next_steps(over_ros: bool, path: Path) -> str:
     if not over_ros:
         return "next: install ROS, or `make setup` on Linux x86_64, to see the same as live topics"
+    gld = "gld" if shutil.which("gld") else sys.argv[0]
     return (
-        f"next: `gld launch rviz:=true` and `gld replay {path} --loop` to see it live, or remap your own camera to "
-        "camera/image_raw and camera/camera_info (docs/rviz.md)"
+        f"next: `{gld} launch fastdds:=true` (and rviz:=true where RViz is) with "
+        f"`{gld} replay {path} --loop --base-frame base_link` to see it live, or remap your own camera to camera/image_raw and camera/camera_info (docs/rviz.md)"
     )

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import os
 from pathlib import Path
 from typing import Any
 
 from gld_ros.data.scene import load_scene
 from gld_ros.errors import GldError, SceneError
+from gld_ros.ros.launch_plan import FASTDDS_VARIABLES
+from gld_ros.share import share_folder
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -20,6 +23,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     chosen.add_argument("--split", metavar="NAME", help="show the condition frames of this split only")
     parser.add_argument("--fixed-frame", default="odom", help="TF frame of the scene's world (default: %(default)s)")
+    parser.add_argument(
+        "--base-frame",
+        default="",
+        metavar="NAME",
+        help="of a scene: also publish a robot frame at the camera, x forward, as base_link (default: none)",
+    )
     parser.add_argument(
         "--rate",
         type=float,
@@ -63,6 +72,8 @@ def run(args: argparse.Namespace) -> int:
         raise GldError(f"--rate {rate:g} must lie in 0.001 to 1000")
     if args.wait < 0:
         raise GldError(f"--wait {args.wait:g} must not be negative")
+    for name in FASTDDS_VARIABLES:  # without it pictures of half a megabyte delay TF by seconds
+        os.environ.setdefault(name, str(share_folder() / "config" / "fastdds.xml"))
     try:
         from gld_ros.ros.replay import ReplaySettings, ScenePlayer, play
         from gld_ros.ros.replay_bag import BagPlayer
@@ -73,6 +84,7 @@ def run(args: argparse.Namespace) -> int:
     settings = ReplaySettings(
         camera=args.camera,
         fixed_frame=args.fixed_frame,
+        base_frame=args.base_frame,
         rate=rate,
         loop=args.loop,
         depth=not args.no_depth,

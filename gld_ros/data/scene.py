@@ -126,7 +126,7 @@ def _read_json(path: Path) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         raise SceneError(f"cannot read {path}: {error}") from error
     if not isinstance(data, dict) or not isinstance(data.get("frames"), list):
-        raise SceneError(f"{path} has no list 'frames': see the scene format in the documentation")
+        raise SceneError(f"{path} has no list 'frames': see docs/scenes.md")
     return data
 
 
@@ -173,21 +173,24 @@ def _load_cameras_json(root: Path) -> Scene:
             raise SceneError(f"frame {i} of {root}/cameras.json is malformed: {error!r}") from error
         has_file = "file" in entry
         frames.append(Frame(name, camera, stamp_ns, _rgb_reader(root / name) if has_file else None, read_depth))
-    splits = _read_splits(data.get("splits") or {}, len(frames), root)
-    return Scene(str(data.get("name") or root.resolve().name), frames, bool(data.get("metric", False)), splits)
+    splits, notes = _read_splits(data.get("splits") or {}, len(frames), root)
+    name = str(data.get("name") or root.resolve().name)
+    return Scene(name, frames, bool(data.get("metric", False)), splits, notes)
 
 
-def _read_splits(raw: Any, count: int, root: Path) -> dict[str, tuple[list[int], list[int]]]:
-    splits = {}
+def _read_splits(raw: Any, count: int, root: Path) -> tuple[dict[str, tuple[list[int], list[int]]], tuple[str, ...]]:
+    """The splits that can be used, and a note for each that names frames the set does not have."""
+    splits, notes = {}, []
     try:
         for name, lists in raw.items():
             condition, target = ([int(i) for i in lists[k]] for k in ("condition", "target"))
             if any(not 0 <= i < count for i in condition + target):
-                raise SceneError(f"split '{name}' of {root} names a frame outside 0..{count - 1}")
+                notes.append(f"split '{name}' of {root} is left out: it names a frame outside 0..{count - 1}")
+                continue
             splits[str(name)] = (condition, target)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise SceneError(f"splits of {root}/cameras.json are malformed: {error!r}") from error
-    return splits
+    return splits, tuple(notes)
 
 
 def _load_nerfstudio(path: Path) -> Scene:

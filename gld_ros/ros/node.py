@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import logging
+import os
 import signal
 import sys
 import threading
@@ -53,6 +54,7 @@ class GldNode(LifecycleNode):
         self._inputs: Inputs | None = None
         self._requests: Requests | None = None
         self._streams: list[VirtualCamera] = []
+        self.stuck = False  # an engine thread outlived its time
         self._static: Any = None
         self._state = "unconfigured"
         self._why = "the node is unconfigured: configure and activate it (or start it with autostart:=true)"
@@ -176,6 +178,7 @@ class GldNode(LifecycleNode):
         self._streams = []
         if self.core is not None and not self.core.close():
             self.get_logger().warning("the engine did not stop in time; its memory is freed when it does")
+            self.stuck = True
         self.core = None
         self.settings.locked = False
         gc.collect()
@@ -263,6 +266,10 @@ def main(args: Sequence[str] | None = None, make: Callable[[], GldNode] = GldNod
         run(node, caught)
     finally:
         rclpy.try_shutdown()
+    if node.stuck:  # its compute threads would abort the interpreter's own end
+        logging.shutdown()
+        sys.stdout.flush()
+        os._exit(0)
     return 0
 
 

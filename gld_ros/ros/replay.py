@@ -16,9 +16,11 @@ from sensor_msgs.msg import CameraInfo, Image
 from tf2_msgs.msg import TFMessage
 
 from gld_ros.data.scene import Scene
+from gld_ros.geometry.camera import invert_rigid
 from gld_ros.ros.messages import camera_info_message, header, image_message
 from gld_ros.ros.spin import spin
-from gld_ros.ros.transforms import transform_message
+from gld_ros.ros.streaming import BODY_FROM_OPTICAL
+from gld_ros.ros.transforms import static_publisher, transform_message
 
 
 @dataclass(frozen=True)
@@ -27,6 +29,7 @@ class ReplaySettings:
 
     camera: str = "camera"  # topic prefix of a scene's frames; a bag has its own topics
     fixed_frame: str = "odom"
+    base_frame: str = ""  # a robot frame at the camera, x forward; none when empty
     rate: float = 5.0  # frames per second of a scene; factor on a bag's own speed
     loop: bool = False
     depth: bool = True
@@ -75,6 +78,12 @@ class ScenePlayer:
         self.sent = 0
         qos = QoSProfile(depth=10)
         self._tf = node.create_publisher(TFMessage, "/tf", QoSProfile(depth=100))
+        self._static = None
+        if settings.base_frame:
+            self._static = static_publisher(node)
+            stamp = node.get_clock().now().nanoseconds
+            at_camera = transform_message(self.frame, settings.base_frame, invert_rigid(BODY_FROM_OPTICAL), stamp)
+            self._static.publish(TFMessage(transforms=[at_camera]))
         self._info = node.create_publisher(CameraInfo, f"{settings.camera}/camera_info", qos)
         self._image = node.create_publisher(Image, f"{settings.camera}/image_rect", qos)
         self._depth = None

@@ -226,7 +226,9 @@ class Worker:
                 result = job.work(job)
             except Exception as error:
                 known = as_gld_error(error)
-                if known.status == Status.INTERNAL:
+                if isinstance(error, GldError):
+                    log.warning("%s refused: %s", job.name, error)
+                elif known.status == Status.INTERNAL:
                     log.exception("%s failed", job.name)
             with self._wake:  # before the answer: who has it may ask again at once, and finds this place free
                 self._running, self.busy_since = None, None

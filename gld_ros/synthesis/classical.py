@@ -34,6 +34,7 @@ from gld_ros.synthesis.types import (
 )
 
 NOTHING_SEEN = "no condition view saw anything of this view: choose a pose that looks at seen space"
+MIN_OBSERVED_FRACTION = 1e-3  # the same below this share of observed pixels, when nothing else is sure either
 MIN_SEEN_FRACTION = 0.02  # below this share of pixels with real content a view is NO_OVERLAP
 SCALE_BASELINE = 1e-3  # m between condition centres before plane-sweep depth counts as metric
 SURE = 0.4  # confidence below which the target's depth is replaced by what its surroundings say
@@ -208,6 +209,8 @@ class ClassicalEngine:
             inverse = upsample_inverse(inverse, target.height, target.width)
         inverse = refine(target, keyframes.depths, inverse)
         final = self._blend(target, views, keyframes, swept, inverse)
+        if float(final.observed.float().mean()) < MIN_OBSERVED_FRACTION and float(final.confidence.max()) < SURE:
+            return empty_view(target, NOTHING_SEEN), None
         return view_of(target, final, swept, request), final
 
     def _blend(
@@ -264,6 +267,10 @@ def check_request(views: Sequence[PosedView], request: Request) -> None:
         )
     if request.compose not in ("observed_first", "generated"):
         raise GldError(f"compose '{request.compose}' is unknown: use observed_first or generated")
+    if not request.time_budget_s >= 0:
+        raise GldError(f"time_budget {request.time_budget_s:g} s must be 0 (no limit) or more", Status.BUDGET_EXCEEDED)
+    if not -1 <= request.seed < 2**63:
+        raise GldError(f"seed {request.seed} must be -1 (drawn) or lie in 0 to 2^63 - 1")
     if not 1 <= request.num_samples <= 64:
         raise GldError(f"num_samples is {request.num_samples}, must be 1..64")
 

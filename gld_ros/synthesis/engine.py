@@ -5,10 +5,25 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
+import torch
+
 from gld_ros.errors import GldError
 from gld_ros.synthesis.types import Engine
 
 log = logging.getLogger(__name__)
+
+
+def check_device(device: str) -> None:
+    """Raise GldError when torch cannot compute on ``device``."""
+    if device == "auto":
+        return
+    try:
+        torch.zeros(1, device=device)
+    except Exception as error:  # torch raises AssertionError, RuntimeError and others here
+        reason = str(error).splitlines()[0]
+        raise GldError(
+            f"device '{device}' cannot be used ({reason}): use auto, cpu, or cuda with a CUDA torch"
+        ) from None
 
 
 def load_engine(model: str = "default", device: str = "auto") -> Engine:
@@ -16,6 +31,7 @@ def load_engine(model: str = "default", device: str = "auto") -> Engine:
 
     Raises GldError naming what is missing.
     """
+    check_device(device)
     if model == "default":
         log.warning(
             "no trained model is shipped yet: using the classical engine (geometry only, unseen parts are smooth fill)"

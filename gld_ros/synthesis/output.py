@@ -19,6 +19,7 @@ from gld_ros.geometry.cloud import write_ply
 from gld_ros.synthesis.types import GENERATED, OBSERVED, UNKNOWN, Cloud, Result, SynthesizedView
 
 DEPTH_MAX = 65535
+VIEW_SUFFIXES = (".png", ".generated.png", ".depth.png", ".provenance.png", ".confidence.png", ".depth_std.png")
 PREFERRED_DEPTH_SCALE = 1000.0  # millimetres, as depth cameras write, where the range allows
 
 
@@ -41,6 +42,7 @@ def write_result(result: Result, names: Sequence[str], out: Path, metric: bool) 
     """
     try:
         out.mkdir(parents=True, exist_ok=True)
+        remove_previous(out)
         views = [_write_view(v, stem, out, metric) for v, stem in zip(result.views, output_stems(names), strict=True)]
         for cloud, name in ((result.points_observed, "observed"), (result.points_generated, "generated")):
             if cloud is not None:
@@ -50,6 +52,17 @@ def write_result(result: Result, names: Sequence[str], out: Path, metric: bool) 
     except OSError as error:
         raise SceneError(f"cannot write to {out}: {error.strerror or error}: choose a folder you can write") from error
     return path
+
+
+def remove_previous(out: Path) -> None:
+    """Delete what an earlier result wrote into ``out``, so that no other scene's pictures stay."""
+    try:
+        stems = [str(v["stem"]) for v in json.loads((out / "result.json").read_text())["views"]]
+    except (OSError, ValueError, KeyError, TypeError):
+        return  # nothing there, or not ours
+    names = [f"{Path(stem).name}{suffix}" for stem in stems for suffix in VIEW_SUFFIXES]
+    for name in (*names, "points_observed.ply", "points_generated.ply", "result.json"):
+        (out / name).unlink(missing_ok=True)
 
 
 def describe(result: Result, views: list[dict[str, Any]], metric: bool) -> dict[str, Any]:
