@@ -130,5 +130,6 @@ def _next_steps(over_ros: bool, path: Path) -> str:
     gld = "gld" if shutil.which("gld") else sys.argv[0]
     return (
         f"next: `{gld} launch fastdds:=true` (and rviz:=true where RViz is) with "
-        f"`{gld} replay {path} --loop --base-frame base_link` to see it live, or remap your own camera to camera/image_raw and camera/camera_info (docs/rviz.md)"
+        f"`{gld} replay {path} --loop --base-frame base_link` to see it live, "
+        "or remap your own camera to camera/image_raw and camera/camera_info (docs/rviz.md)"
     )

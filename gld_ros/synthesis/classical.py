@@ -34,7 +34,7 @@ from gld_ros.synthesis.types import (
 )
 
 NOTHING_SEEN = "no condition view saw anything of this view: choose a pose that looks at seen space"
-MIN_OBSERVED_FRACTION = 1e-3  # the same below this share of observed pixels, when nothing else is sure either
+ANY_SUPPORT = 0.03  # confidence of a pixel that some view's depth speaks for, however unsure
 MIN_SEEN_FRACTION = 0.02  # below this share of pixels with real content a view is NO_OVERLAP
 SCALE_BASELINE = 1e-3  # m between condition centres before plane-sweep depth counts as metric
 SURE = 0.4  # confidence below which the target's depth is replaced by what its surroundings say
@@ -209,7 +209,7 @@ class ClassicalEngine:
             inverse = upsample_inverse(inverse, target.height, target.width)
         inverse = refine(target, keyframes.depths, inverse)
         final = self._blend(target, views, keyframes, swept, inverse)
-        if float(final.observed.float().mean()) < MIN_OBSERVED_FRACTION and float(final.confidence.max()) < SURE:
+        if float((final.confidence > ANY_SUPPORT).float().mean()) < MIN_SEEN_FRACTION:
             return empty_view(target, NOTHING_SEEN), None
         return view_of(target, final, swept, request), final
 
