@@ -13,13 +13,13 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from gld_ros.cli.synthesize import sized
 from gld_ros.data.scene import Scene, load_scene
 from gld_ros.geometry.camera import Camera
 from gld_ros.share import share_folder
 from gld_ros.synthesis.types import Progress, Result
 
 log = logging.getLogger(__name__)
-WIDEST = 640  # of a target that names no size
 MOST_CONDITIONS, MOST_TARGETS = 8, 4
 
 
@@ -40,7 +40,7 @@ def run(args: argparse.Namespace) -> int:
     path = Path(args.scene) if args.scene else share_folder() / "demo" / "room"
     scene = load_scene(path)
     conditions, targets = shown_frames(scene, args.split)
-    cameras = [at_most(scene.frames[i].camera, WIDEST) for i in targets]
+    cameras = [sized(scene.frames[i].camera, None) for i in targets]
     args.out.mkdir(parents=True, exist_ok=True)
     over_ros = find_spec("rclpy") is not None and find_spec("gld_ros.srv") is not None
     with tqdm(desc="synthesis", unit="step", leave=False, disable=None) as bar:
@@ -77,13 +77,6 @@ def shown_frames(scene: Scene, split: str | None) -> tuple[list[int], list[int]]
     targets = stretch[1::3][:MOST_TARGETS]
     print(f"{len(scene.frames)} frames: the demo uses {len(stretch)} of them; `gld synthesize` takes any")
     return [i for i in stretch if i not in targets], targets
-
-
-def at_most(camera: Camera, width: int) -> Camera:
-    """A camera reduced to a width, its picture's proportions kept."""
-    if camera.width <= width:
-        return camera
-    return camera.resized(width, max(1, round(width * camera.height / camera.width)))
 
 
 def _over_ros(

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import os
 from pathlib import Path
 from typing import Any
 
 from gld_ros.data.scene import load_scene
 from gld_ros.errors import GldError, SceneError
-from gld_ros.ros.launch_plan import FASTDDS_VARIABLES
-from gld_ros.share import share_folder
+from gld_ros.ros.launch_plan import use_image_profile
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -72,8 +70,7 @@ def run(args: argparse.Namespace) -> int:
         raise GldError(f"--rate {rate:g} must lie in 0.001 to 1000")
     if args.wait < 0:
         raise GldError(f"--wait {args.wait:g} must not be negative")
-    for name in FASTDDS_VARIABLES:  # without it pictures of half a megabyte delay TF by seconds
-        os.environ.setdefault(name, str(share_folder() / "config" / "fastdds.xml"))
+    use_image_profile()  # without it pictures of half a megabyte delay TF by seconds
     try:
         from gld_ros.ros.replay import ReplaySettings, ScenePlayer, play
         from gld_ros.ros.replay_bag import BagPlayer

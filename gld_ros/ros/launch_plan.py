@@ -5,6 +5,7 @@ Nothing here imports ROS, so that both front ends and the tests can use it.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,6 +23,12 @@ BOOLEANS = ("true", "false")
 FASTDDS_VARIABLES = ("FASTRTPS_DEFAULT_PROFILES_FILE", "FASTDDS_DEFAULT_PROFILES_FILE")
 _NODE_PARAMS = {param.name: param for param in NODE_PARAMS}
 _CAMERA_PARAMS = {param.name: param for param in CAMERA_PARAMS}
+
+
+def use_image_profile() -> None:
+    """Give this process and its children the shipped Fast DDS profile unless one is set; before rclpy starts."""
+    for name in FASTDDS_VARIABLES:
+        os.environ.setdefault(name, str(share_folder() / "config" / "fastdds.xml"))
 
 
 @dataclass(frozen=True)

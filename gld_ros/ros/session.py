@@ -19,7 +19,7 @@ import numpy as np
 
 from gld_ros.errors import GldError, Status
 from gld_ros.geometry.camera import Camera
-from gld_ros.share import share_folder
+from gld_ros.ros.launch_plan import use_image_profile
 from gld_ros.synthesis.types import Cloud, Progress, Result
 
 MAX_DOMAIN = 101  # the largest domain id whose ports stay below Linux's ephemeral range
@@ -65,9 +65,7 @@ def isolate() -> int:
     else:
         os.environ.pop("ROS_LOCALHOST_ONLY", None)
         os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
-    profile = str(share_folder() / "config" / "fastdds.xml")
-    for name in ("FASTRTPS_DEFAULT_PROFILES_FILE", "FASTDDS_DEFAULT_PROFILES_FILE"):
-        os.environ.setdefault(name, profile)
+    use_image_profile()
     return domain
 
 
