@@ -99,7 +99,7 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.10",  # Humble's Python
     packages=find_packages(include=["gld_ros", "gld_ros.*"], exclude=[f"gld_ros.{name}*" for name in GENERATED]),
-    package_data={"gld_ros": ["weights/*.safetensors", "weights/*.md"]},
+    package_data={"gld_ros": ["weights/*.safetensors", "weights/*.md", "weights/SHA256SUMS"]},
     include_package_data=False,  # else an editable install's generated libraries would get into plain wheels
     data_files=[
         ("share/gld_ros", ["package.xml"]),

@@ -95,19 +95,20 @@ def clock_synchronised() -> bool | None:
 
 def check_weights() -> Findings:
     """The model that ships with the package."""
-    folder = Path(__file__).parents[1] / "weights"
-    files = sorted(folder.glob("*.safetensors"))
-    if not files:
-        yield Finding(WARNING, "weights", f"none in {folder}", "requests use model:=classical until you name a file")
-    for file in files:
-        try:
-            from safetensors import safe_open
+    from gld_ros.synthesis.shipped import DEMONSTRATION, FOLDER, NAME, REMEDY, shipped_file, verified_file
 
-            with safe_open(file, "pt") as opened:
-                tensors = len(list(opened.keys()))
-            yield Finding(OK, "weights", f"{file.name}, {file.stat().st_size / 2**20:.1f} MiB, {tensors} tensors")
-        except Exception as error:  # safetensors raises its own type, absent when the import failed
-            yield Finding(ERROR, "weights", f"{file}: {error}", "the file is damaged: install gld_ros anew")
+    if shipped_file() is None:
+        yield Finding(WARNING, "weights", f"none in {FOLDER}", "requests use model:=classical until you name a file")
+        return
+    try:
+        from gld_ros.model.checkpoint import ModelFile
+
+        file = ModelFile(verified_file())
+    except GldError as error:
+        yield Finding(ERROR, "weights", str(error), REMEDY)
+    else:
+        size = file.path.stat().st_size / 2**20
+        yield Finding(OK, "weights", f"{NAME}, {size:.1f} MiB, {len(file.names)} tensors: {DEMONSTRATION}")
 
 
 def check_disk() -> Findings:

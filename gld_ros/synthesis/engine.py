@@ -33,16 +33,23 @@ def load_engine(model: str = "default", device: str = "auto") -> Engine:
     """
     check_device(device)
     if model == "default":
-        log.warning(
-            "no trained model is shipped yet: using the classical engine (geometry only, unseen parts are smooth fill)"
-        )
-        model = "classical"
+        from gld_ros.synthesis.shipped import NAME, shipped_file
+
+        model = NAME
+        if shipped_file() is None:
+            log.warning(
+                "no trained model is in this installation: using the classical engine (geometry only, unseen parts "
+                "are smooth fill)"
+            )
+            model = "classical"
     if model == "classical":
         from gld_ros.synthesis.classical import ClassicalEngine
 
         return ClassicalEngine(device)
     if model == "tiny":
-        raise GldError("model 'tiny' is not shipped yet: use --model classical, or a checkpoint file")
+        from gld_ros.synthesis.shipped import ShippedEngine
+
+        return ShippedEngine(device)
     if not Path(model).is_file():
         raise GldError(f"model '{model}' is neither classical nor tiny nor a file: check the path")
     from gld_ros.synthesis.network import NetworkEngine

@@ -18,15 +18,9 @@ def test_a_device_that_is_not_there_is_refused(device: str) -> None:
         load_engine("classical", device)
 
 
-@pytest.mark.parametrize("model", ["tiny", "no/such/file"])
-def test_a_model_that_is_not_there_is_refused(model: str) -> None:
-    with pytest.raises(GldError, match=f"model '{model}'"):
-        load_engine(model, "cpu")
-
-
-def test_default_says_that_no_trained_model_is_shipped(caplog: pytest.LogCaptureFixture) -> None:
-    assert load_engine("default", "cpu").name == "classical"
-    assert "no trained model" in caplog.text
+def test_a_model_that_is_not_there_is_refused() -> None:
+    with pytest.raises(GldError, match="model 'no/such/file'"):
+        load_engine("no/such/file", "cpu")
 
 
 def test_only_the_files_of_an_earlier_result_are_removed(tmp_path: Path) -> None:
