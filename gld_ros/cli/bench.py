@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from gld_ros.errors import GldError
 
 if TYPE_CHECKING:
-    from gld_ros.evaluation.bench import Row
+    from gld_ros.evaluation.bench.rows import Row
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -30,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Measure, print a line per row, and write the JSON."""
-    from gld_ros.evaluation.bench import report
+    from gld_ros.evaluation.bench.rows import report
     from gld_ros.model.precision import dtype_named
 
     dtype_named(args.dtype)
@@ -58,7 +58,8 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _full_size(args: argparse.Namespace) -> Row:
-    from gld_ros.evaluation.bench import full_size_row, in_child, write_random_model
+    from gld_ros.evaluation.bench.child import in_child
+    from gld_ros.evaluation.bench.full_size import full_size_row, write_random_model
 
     with tempfile.TemporaryDirectory(prefix="gld_bench_") as folder:
         path = args.model

@@ -13,7 +13,7 @@ from tqdm import tqdm
 from gld_ros.cli.synthesize import sized
 from gld_ros.data.scene import Scene, load_scene
 from gld_ros.errors import GldError
-from gld_ros.evaluation.bench import revision
+from gld_ros.evaluation.bench.machine import revision
 from gld_ros.evaluation.evaluate import HOLES, EvalConfig, EvaluatedSet, evaluate_split
 from gld_ros.evaluation.perceptual import installed_distance
 from gld_ros.evaluation.report import text_table, write_report

@@ -1,18 +1,24 @@
-"""The benchmark's rows: measured in a child process, complete, and honest about failure."""
+"""The full-size row: measured in a child process, complete, and honest about failure."""
 
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
 import torch
-from small_model import small_config
 
 from gld_ros.cli.main import main
 from gld_ros.errors import GldError
-from gld_ros.evaluation.bench import Row, in_child, peak_bytes, write_random_model
+from gld_ros.evaluation.bench.child import in_child
+from gld_ros.evaluation.bench.full_size import write_random_model
+from gld_ros.evaluation.bench.machine import peak_bytes
+from gld_ros.evaluation.bench.rows import Row
 from gld_ros.model.checkpoint import ModelFile
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "model"))
+from small_model import small_config
 
 
 @pytest.fixture(scope="module")
