@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from gld_ros.errors import GldError
 from gld_ros.evaluation.goldens import GoldenFile, find_grid, output
 from gld_ros.model.camera_map import relative_cameras
-from gld_ros.model.config import IMAGENET_MEAN, IMAGENET_STD
+from gld_ros.model.config import IMAGENET_MEAN, IMAGENET_STD, SamplerConfig
 from gld_ros.model.depth_head import DepthOutput, uv_embedding
 from gld_ros.model.dit import DiT, DiTInputs
 from gld_ros.model.layers import map_to_tokens, tokens_to_map
@@ -133,7 +133,7 @@ class DiTFile(GoldenFile):
 
     @output(r"velocity_cfg([\d.]+)")
     def guided(self, guidance: str) -> Tensor:
-        velocity = GuidedVelocity(self.dit, self._inputs(), float(guidance))
+        velocity = GuidedVelocity(self.dit, self._inputs(), SamplerConfig(guidance=float(guidance)))
         return velocity(self.given("x_t").unsqueeze(0), self.given("t").unsqueeze(0))
 
     @output(r"velocity_V(\d+)_C(\d+)")

@@ -17,6 +17,7 @@ from gld_ros.errors import GldError
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
+SOLVERS = ("euler", "heun", "dpmpp_2m")
 
 
 @dataclass(frozen=True)
@@ -131,12 +132,17 @@ class CameraConfig:
 
 @dataclass(frozen=True)
 class SamplerConfig:
-    """Euler sampling of the flow (specification section 10)."""
+    """Sampling of the flow; the defaults are the plain Euler path of specification section 10."""
 
     points: int = 50  # quirk: this many grid points are one update fewer
     shift: float = math.sqrt(1536 * 18 * 18 * 8 / 4096)  # quirk: 31.18 at evaluation, 19.60 in training
     guidance: float = 1.5  # 1 or less switches guidance off
     last: float = 0.001  # quirk: unshifted time of the last point; the result keeps about 3 % noise. 0 ends at the data
+    solver: Literal["euler", "heun", "dpmpp_2m"] = "euler"  # heun evaluates twice an update, dpmpp_2m once
+    guidance_interval: tuple[float, float] = (0.0, 1.0)  # times t within which guidance is applied
+    encoder_every: int = 1  # run the transformer's narrow half for every n-th evaluation only
+    start: float = 1.0  # below 1: start from a guess mixed with this share of noise
+    reuse: bool = True  # compute what no update changes once; False repeats it, with equal results
 
     def __post_init__(self) -> None:
         if self.points < 2:
@@ -145,6 +151,18 @@ class SamplerConfig:
             raise GldError(f"sampler shift is {self.shift}, must be above 0")
         if not 0 <= self.last < 1:
             raise GldError(f"sampler last is {self.last}, must lie in [0, 1)")
+        if self.solver not in SOLVERS:
+            raise GldError(f"sampler solver is {self.solver!r}, must be one of {', '.join(SOLVERS)}")
+        low, high = self.guidance_interval
+        if not 0 <= low <= high <= 1:
+            raise GldError(f"sampler guidance_interval is ({low}, {high}), must rise within [0, 1]")
+        if self.encoder_every < 1:
+            raise GldError(f"sampler encoder_every is {self.encoder_every}, must be at least 1")
+        if self.encoder_every > 1 and not self.reuse:
+            raise GldError("sampler encoder_every above 1 needs reuse: the plain path keeps nothing between updates")
+        end = self.shift * self.last / (1 + (self.shift - 1) * self.last)
+        if not end < self.start <= 1:
+            raise GldError(f"sampler start is {self.start}, must lie above the last time {end:.4g} and not above 1")
 
 
 @dataclass(frozen=True)

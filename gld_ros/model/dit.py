@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -17,7 +18,7 @@ from torch import Tensor, nn
 from gld_ros.errors import GldError
 from gld_ros.model.config import DiTConfig
 from gld_ros.model.encoder import PatchEmbed
-from gld_ros.model.layers import RMSNorm, SwiGLU, merge_heads, split_heads, tokens_to_map
+from gld_ros.model.layers import RMSNorm, SwiGLU, map_to_tokens, merge_heads, split_heads, tokens_to_map
 from gld_ros.model.prope import Prope, prope
 
 MIN_TIME = 1e-3  # a velocity made of a data prediction divides by no smaller time
@@ -61,7 +62,8 @@ class DiTCondition:
     """What ``DiT.prepare`` computes once per sampling."""
 
     inputs: DiTInputs
-    camera_tokens: Tensor  # (B, V, N, encoder_width)
+    encoder_part: Tensor  # (B, V, N, encoder_width) fp32: cameras and the constant channels of the encoder's input
+    decoder_part: Tensor  # (B, V, N, decoder_width) fp32: the constant channels of the decoder's input
     encoder_prope: Prope
     decoder_prope: Prope
 
@@ -94,13 +96,16 @@ class DiT(nn.Module):
         return self.s_projector.weight.dtype
 
     def prepare(self, inputs: DiTInputs) -> DiTCondition:
-        """Embed cameras and build PRoPE transforms, which no step of the sampler changes."""
+        """All that no step of the sampler changes: cameras, PRoPE transforms, and the constant channels embedded.
+
+        The input embedders are linear, so known channels need not pass through them again with every x_t.
+        """
         config = self.config
         self._check(inputs)
         height, width = inputs.camera_map.shape[-2:]
         grid = (inputs.ref_cond.shape[-2], inputs.ref_cond.shape[-1])
         maps = inputs.camera_map.flatten(0, 1).to(self.dtype)
-        tokens = self.camera_embedder(maps).unflatten(0, inputs.camera_map.shape[:2])
+        cameras = self.camera_embedder(maps).unflatten(0, inputs.camera_map.shape[:2])
         encoder_prope, decoder_prope = (
             prope(
                 inputs.cam_from_ref,
@@ -116,66 +121,117 @@ class DiT(nn.Module):
                 config.decoder_width // config.decoder_heads,
             )
         )
-        return DiTCondition(inputs, tokens, encoder_prope, decoder_prope)
+        constant = {"ref": inputs.ref_cond, "warp": inputs.warp}
+        return DiTCondition(
+            inputs,
+            self._embed("s_embedder", {**constant, "middle": inputs.source}, inputs.cond_num, bias=True) + cameras,
+            self._embed("x_embedder", constant, inputs.cond_num, bias=True),
+            encoder_prope,
+            decoder_prope,
+        )
 
-    def forward(self, x_t: Tensor, t: Tensor, condition: DiTInputs | DiTCondition) -> Tensor:
+    def embed_time(self, t: Tensor) -> Tensor:
+        """Times (B,) or (B, V) -> (B, 1 or V, 1, encoder_width)."""
+        t = t.unsqueeze(1) if t.dim() == 1 else t
+        return self.t_embedder(t.flatten()).to(self.dtype).unflatten(0, t.shape).unsqueeze(2)
+
+    def encode(self, x_t: Tensor, time: Tensor, condition: DiTCondition) -> Tensor:
+        """The narrow half: one vector per token, (B, V, N, encoder_width) fp32. ``time`` is what ``embed_time`` gave.
+
+        Neighbouring times give much the same, so a sampler may use it again (DDT, arXiv 2504.05741).
+        """
+        s = condition.encoder_part
+        if condition.inputs.source is None:
+            s = s + self._embed("s_embedder", {"middle": x_t}, condition.inputs.cond_num)
+        c = F.silu(time)
+        for block in self.blocks[: self.config.encoder_blocks]:
+            s = block(s, c, condition.encoder_prope)
+        return s
+
+    def forward(
+        self,
+        x_t: Tensor,
+        t: Tensor,
+        condition: DiTInputs | DiTCondition,
+        time: Tensor | None = None,
+        encoded: Tensor | None = None,
+    ) -> Tensor:
         """One evaluation.
 
         Args:
             x_t: noisy normalised latents of every view, condition views too, (B, V, D, h, w).
             t: time in [0, 1], 1 is pure noise, (B,) or (B, V).
             condition: raw inputs, or what ``prepare`` made of them.
+            time: ``embed_time(t)`` where it is known already.
+            encoded: what ``encode`` made at this or an earlier time; None runs it.
 
         Returns:
             (B, V, D, h, w) fp32: velocity or data, as ``config.prediction`` says.
         """
         if isinstance(condition, DiTInputs):
             condition = self.prepare(condition)
-        inputs, views = condition.inputs, x_t.shape[1]
-        grid = (x_t.shape[-2], x_t.shape[-1])
-        if t.dim() == 1:
-            t = t.unsqueeze(1).expand(-1, views)
-        e = self.t_embedder(t.flatten()).to(self.dtype).unflatten(0, t.shape).unsqueeze(2)  # (B, V, 1, narrow)
+        inputs = condition.inputs
+        time = self.embed_time(t) if time is None else time
+        s = self.encode(x_t, time, condition) if encoded is None else encoded
+        s = self.s_projector(F.silu(time + s).to(self.dtype))
 
-        encoder_sees = x_t if inputs.source is None else inputs.source
-        s = self._embed("s_embedder", [inputs.ref_cond, encoder_sees], inputs).float() + condition.camera_tokens
-        c = F.silu(e)
-        for block in self.blocks[: self.config.encoder_blocks]:
-            s = block(s, c, condition.encoder_prope)
-        s = self.s_projector(F.silu(e + s).to(self.dtype))
-
-        x = self._embed("x_embedder", [inputs.ref_cond, x_t], inputs).float()
+        x = condition.decoder_part + self._embed("x_embedder", {"middle": x_t}, inputs.cond_num)
         for block in self.blocks[self.config.encoder_blocks :]:
             x = block(x, s, condition.decoder_prope)
-        out = tokens_to_map(self.final_layer(x, s), grid).float()
+        out = tokens_to_map(self.final_layer(x, s), (x_t.shape[-2], x_t.shape[-1])).float()
         if self.config.prediction == "data" and inputs.warp is not None:
             out = out + inputs.warp[:, :, :-1].float()
         return out
 
-    def velocity(self, x_t: Tensor, t: Tensor, condition: DiTInputs | DiTCondition) -> Tensor:
-        """noise - data at (x_t, t), whatever the network predicts; shapes as in ``forward``."""
-        prediction: Tensor = self(x_t, t, condition)
+    def velocity(
+        self,
+        x_t: Tensor,
+        t: Tensor,
+        condition: DiTInputs | DiTCondition,
+        time: Tensor | None = None,
+        encoded: Tensor | None = None,
+    ) -> Tensor:
+        """noise - data at (x_t, t), whatever the network predicts; arguments as in ``forward``."""
+        prediction: Tensor = self(x_t, t, condition, time, encoded)
         if self.config.prediction == "velocity":
             return prediction
-        time = t.view(*t.shape, *(1,) * (x_t.dim() - t.dim()))
-        return (x_t - prediction) / time.clamp(min=MIN_TIME)
+        divisor = t.view(*t.shape, *(1,) * (x_t.dim() - t.dim()))
+        return (x_t - prediction) / divisor.clamp(min=MIN_TIME)
 
-    def _embed(self, name: str, parts: list[Tensor], inputs: DiTInputs) -> Tensor:
-        """Join channels and embed each view, condition views by their own embedder where there are two."""
-        if inputs.warp is not None:
-            parts = [*parts, inputs.warp]
-        x = torch.cat([part.to(self.dtype) for part in parts], dim=2)
-        cuts = {"_ref": x[:, : inputs.cond_num], "_tgt": x[:, inputs.cond_num :]}
+    def _embed(self, name: str, parts: Mapping[str, Tensor | None], cond_num: int, bias: bool = False) -> Tensor:
+        """The share that these channels have in an input embedder's result, (B, V, N, width) fp32.
+
+        An embedder reads the channels [ref, middle, warp]: middle is x_t, or the source of a cascade's encoder.
+        Condition views have an embedder of their own where there are two.
+        """
+        first = self.config.latent_channels
+        last = self.config.warp_channels
+        total: Tensor | None = None
+        for part, maps in parts.items():
+            if maps is None:
+                continue
+            tokens = map_to_tokens(maps.to(self.dtype))
+            shares = []
+            for suffix, views in self._views_of_embedders(tokens, cond_num):
+                proj = self.get_submodule(f"{name}{suffix}.proj")
+                weight = proj.get_parameter("weight").flatten(1)
+                begin, end = {
+                    "ref": (0, first),
+                    "middle": (first, weight.shape[1] - last),
+                    "warp": (weight.shape[1] - last, weight.shape[1]),
+                }[part]
+                added = proj.get_parameter("bias") if bias and total is None else None
+                shares.append(F.linear(views, weight[:, begin:end], added))
+            share = torch.cat(shares, dim=1).float()
+            total = share if total is None else total + share
+        assert total is not None
+        return total
+
+    def _views_of_embedders(self, tokens: Tensor, cond_num: int) -> list[tuple[str, Tensor]]:
         if not self.config.split_embedders:
-            cuts = {"": x}
-        return torch.cat(
-            [
-                self.get_submodule(name + suffix)(views.flatten(0, 1)).unflatten(0, views.shape[:2])
-                for suffix, views in cuts.items()
-                if views.shape[1]
-            ],
-            dim=1,
-        )
+            return [("", tokens)]
+        cuts = [("_ref", tokens[:, :cond_num]), ("_tgt", tokens[:, cond_num:])]
+        return [(suffix, views) for suffix, views in cuts if views.shape[1]]
 
     def _check(self, inputs: DiTInputs) -> None:
         config = self.config
