@@ -18,7 +18,7 @@ MIN_DEPTH = 1e-3
 class Warped:
     """What the source views show in each target."""
 
-    rgb: Tensor  # (B, T, 3, H, W), zero where nothing was seen
+    rgb: Tensor  # (B, T, D, H, W), zero where nothing was seen; D as in the sources
     depth: Tensor  # (B, T, H, W) z-depth, zero where nothing was seen
     coverage: Tensor  # (B, T, H, W) bool
 
@@ -29,12 +29,12 @@ def forward_warp(
     """Splat source pixels into targets of the same size.
 
     Args:
-        rgb: source pictures, (B, C, 3, H, W).
+        rgb: source pictures, (B, C, D, H, W): three colours, and any other map that moves with them.
         depth: their z-depth in the unit of the poses, (B, C, H, W); not finite or <= 0 = unknown.
         K, world_from_cam: (B, C, 3, 3) pixels and (B, C, 4, 4) OpenCV poses of the sources.
         target_K, target_world_from_cam: (B, T, 3, 3) and (B, T, 4, 4).
     """
-    scenes, height, width = rgb.shape[0], rgb.shape[-2], rgb.shape[-1]
+    scenes, channels, height, width = rgb.shape[0], *rgb.shape[-3:]
     targets = target_K.shape[1]
     device = rgb.device
     rows, columns = torch.meshgrid(
@@ -65,14 +65,14 @@ def forward_warp(
     nearest.scatter_reduce_(0, cell, points_z, "amin")
     front = points_z <= nearest[cell] * (1 + SAME_SURFACE)
     weight = _nearness(to_base, from_base).repeat_interleave(area, dim=-1)[inside][front]  # (points,)
-    colours = rgb.float().permute(0, 1, 3, 4, 2).reshape(scenes, 1, -1, 3).expand(-1, targets, -1, -1)
+    colours = rgb.float().permute(0, 1, 3, 4, 2).reshape(scenes, 1, -1, channels).expand(-1, targets, -1, -1)
     values = torch.cat([colours[inside][front], points_z[front].unsqueeze(1)], dim=1) * weight.unsqueeze(1)
-    total = torch.zeros(scenes * targets * area, 5, device=device)
+    total = torch.zeros(scenes * targets * area, channels + 2, device=device)
     total.index_add_(0, cell[front], torch.cat([values, weight.unsqueeze(1)], dim=1))
-    covered = total[:, 4] > 0
-    mean = total[:, :4] / total[:, 4:].clamp(min=1e-12)
-    mean = mean.view(scenes, targets, height, width, 4)
-    return Warped(mean[..., :3].permute(0, 1, 4, 2, 3), mean[..., 3], covered.view(scenes, targets, height, width))
+    covered = total[:, -1] > 0
+    mean = total[:, :-1] / total[:, -1:].clamp(min=1e-12)
+    mean = mean.view(scenes, targets, height, width, channels + 1)
+    return Warped(mean[..., :-1].permute(0, 1, 4, 2, 3), mean[..., -1], covered.view(scenes, targets, height, width))
 
 
 def _nearness(to_base: Tensor, from_base: Tensor) -> Tensor:

@@ -40,12 +40,15 @@ class EncoderConfig:
     qk_norm_eps: float = 1e-5
     final_norm_eps: float = 1e-5
     whiten: int = 0  # > 0: pictures enter as this many whitened patch components (small models)
+    depth_cells: int = 0  # > 0: known depth enters after level 0, as the means of so many cells a patch side
     position_offset: float = 0.1  # quirk: the table is resampled by the factor (h + 0.1) / grid, not by size
 
     def __post_init__(self) -> None:
         _divides("encoder heads", self.width, self.heads, 4)
         if list(self.level_blocks) != sorted(set(self.level_blocks)) or self.level_blocks[-1] >= self.blocks:
             raise GldError(f"level_blocks {self.level_blocks} must rise and stay below blocks = {self.blocks}")
+        if self.depth_cells < 0 or (self.depth_cells and self.patch % self.depth_cells):
+            raise GldError(f"depth_cells is {self.depth_cells}, must be 0 or divide the patch {self.patch}")
 
     @property
     def channels(self) -> int:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from gld_ros.errors import GldError
 from gld_ros.model.config import IMAGENET_MEAN, IMAGENET_STD, EncoderConfig
+from gld_ros.model.known_depth import DepthEmbed, KnownDepth
 from gld_ros.model.layers import LayerScale, Mlp, merge_heads, split_heads
 from gld_ros.model.whitening import WhitenedPatchEmbed
 
@@ -33,22 +34,25 @@ class Encoder(nn.Module):
             if config.whiten
             else PatchEmbed(3, width, config.patch)
         )
+        if config.depth_cells:
+            self.depth_embed = DepthEmbed(config.patch, config.depth_cells, width)
         self.blocks = nn.ModuleList(EncoderBlock(config, index) for index in range(config.blocks))
         self.norm = nn.LayerNorm(width, eps=config.final_norm_eps)
 
-    def forward(self, rgb: Tensor, last_level: int = 3) -> list[Tensor]:
+    def forward(self, rgb: Tensor, last_level: int = 3, depth: KnownDepth | None = None) -> list[Tensor]:
         """Raw features of levels 0..last_level; the views of a scene are encoded jointly.
 
         Args:
             rgb: pictures in [0, 1], (B, V, 3, H, W), H and W multiples of the patch; view 0 is the reference.
             last_level: stop after this level (0..3); later blocks are not run.
+            depth: what is known of the depth, for models with ``depth_cells``; others do not look at it.
 
         Returns:
             one tensor per level, (B, V, 1 + N, D): token 0 is the class/camera token, then patches row-major.
         """
         x = self.embed(rgb)
         grid = grid_of(rgb, self.config.patch)
-        return self._run(x, grid, first_block=0, levels=range(last_level + 1))
+        return self._run(x, grid, first_block=0, levels=range(last_level + 1), depth=depth)
 
     def propagate(self, level1: Tensor, cls: Tensor, grid: tuple[int, int]) -> list[Tensor]:
         """Run the blocks after level 1 on given level-1 features; raw levels 2 and 3.
@@ -93,7 +97,14 @@ class Encoder(nn.Module):
         patches = table.flatten(2).transpose(1, 2).to(self.pos_embed.dtype)
         return torch.cat([self.pos_embed[:, :1], patches], dim=1)
 
-    def _run(self, x: Tensor, grid: tuple[int, int], first_block: int, levels: range | tuple[int, ...]) -> list[Tensor]:
+    def _run(
+        self,
+        x: Tensor,
+        grid: tuple[int, int],
+        first_block: int,
+        levels: range | tuple[int, ...],
+        depth: KnownDepth | None = None,
+    ) -> list[Tensor]:
         config = self.config
         head = config.width // config.heads
         local_rope = rope_2d(grid, head, config.rope_base, x.device, flat=False)
@@ -104,6 +115,8 @@ class Encoder(nn.Module):
         for index in range(first_block, max(taken) + 1):
             if index == config.alt_start:
                 x = self._with_camera_token(x)
+            if depth is not None and config.depth_cells and index == config.level_blocks[0] + 1:
+                x = x + F.pad(self.depth_embed(depth), (0, 0, 1, 0))  # the class token has none
             block, crosses = self.blocks[index], config.is_global(index)
             rope = (global_rope if crosses else local_rope) if index >= config.rope_start else None
             merged = x.flatten(1, 2) if crosses else x.flatten(0, 1)

@@ -21,6 +21,7 @@ from gld_ros.model.config import DiTConfig, ModelConfig
 from gld_ros.model.depth_head import DepthHead
 from gld_ros.model.dit import DiT, DiTInputs
 from gld_ros.model.encoder import Encoder, grid_of
+from gld_ros.model.known_depth import KnownDepth
 from gld_ros.model.layers import map_to_tokens, tokens_to_map
 from gld_ros.model.rgb_decoder import RgbDecoder
 from gld_ros.model.statistics import LatentStatistics
@@ -76,17 +77,18 @@ class GldModel(nn.Module):
             # Callers may still hold the name bound by ``with``, so the weights themselves must go.
             dit.to("meta")
 
-    def encode(self, rgb: Tensor) -> Latents:
+    def encode(self, rgb: Tensor, depth: KnownDepth | None = None) -> Latents:
         """Encode the views of each scene jointly.
 
         Args:
             rgb: (B, V, 3, H, W) in [0, 1], H and W multiples of the patch.
+            depth: what is known of their depth, for models that read it.
 
         Raises GldError on zero views, non-finite pixels or a size the patch does not divide.
         """
         self._check_pictures(rgb)
         grid = grid_of(rgb, self.config.encoder.patch)
-        raw = self.encoder(rgb, last_level=1)
+        raw = self.encoder(rgb, last_level=1, depth=depth)
         level0, level1 = (
             tokens_to_map(self.level_statistics(level).normalise(tokens[:, :, 1:]), grid)
             for level, tokens in enumerate(raw)

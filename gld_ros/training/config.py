@@ -11,6 +11,7 @@ import yaml
 
 from gld_ros.errors import GldError
 from gld_ros.model.config import ModelConfig, config_from_dict
+from gld_ros.training.depth_noise import DepthNoise
 
 STAGES = ("encoder", "statistics", "rgb", "level1", "cascade")
 
@@ -84,12 +85,17 @@ class DiffusionLoss:
     min_time: float = 0.3
     pure_noise: float = 0.15
     drop_cameras: float = 0.1
-    warp_depth: tuple[float, float] = (0.7, 0.2)  # shares of steps that warp with predicted and with true depth
+    warp_depth: tuple[float, float] = (0.7, 0.2)  # shares of steps that warp with the model's own depth and with
+    # depth that is known as ``depth_noise`` says; the rest has no warp
     nearest_first: float = 0.25  # share of the steps in which targets are drawn near the conditions
     source_noise: float = 0.1  # noise on level 1 where the cascade reads it, in its standard deviations
+    pixel_share: float = 0.0  # share of the error that is measured in pixels (linearly) instead of normalised latents
+    hole_weight: float = 0.0  # a target patch that geometry does not know counts 1 + this
+    condition_weight: float = 1.0  # weight of condition views, whose data the network is given
 
     def __post_init__(self) -> None:
-        if not 0 <= sum(self.warp_depth) <= 1 or min(self.conditions) < 1 or min(self.targets) < 1:
+        bad = not 0 <= self.pixel_share <= 1 or self.hole_weight < 0 or self.condition_weight < 0
+        if bad or not 0 <= sum(self.warp_depth) <= 1 or min(self.conditions) < 1 or min(self.targets) < 1:
             raise GldError(f"diffusion loss out of range: {self}")
 
 
@@ -110,6 +116,7 @@ class TrainConfig:
     cascade: StageConfig = field(default_factory=StageConfig)
     encoder_loss: EncoderLoss = field(default_factory=EncoderLoss)
     diffusion: DiffusionLoss = field(default_factory=DiffusionLoss)
+    depth_noise: DepthNoise = field(default_factory=DepthNoise)
     rgb_noise: float = 0.2  # rgb stage: largest noise on each channel, in its standard deviations
     statistics_scenes: int = 200
     checkpoint_seconds: float = 300.0

@@ -81,9 +81,56 @@ def shifted_time(scenes: int, shift: float, rng: torch.Generator) -> Tensor:
     return shift * tau / (1 + (shift - 1) * tau)
 
 
-def flow_loss(prediction: Tensor, data: Tensor, noise: Tensor, t: Tensor, kind: str, min_time: float) -> Tensor:
-    """Squared error of velocity, or of the data in velocity units; all (B, V, D, h, w), t (B,)."""
-    if kind == "velocity":
-        return F.mse_loss(prediction, noise - data)
-    weight = 1 / t.clamp(min=min_time).square()
-    return ((prediction - data).square().mean(dim=(1, 2, 3, 4)) * weight).mean()
+def flow_loss(
+    prediction: Tensor,
+    data: Tensor,
+    noise: Tensor,
+    t: Tensor,
+    kind: str,
+    min_time: float,
+    weight: Tensor,
+    pixels: PixelMetric | None = None,
+) -> Tensor:
+    """Squared error of velocity, or of the data in velocity units; all (B, V, D, h, w), t (B,).
+
+    weight: (B, V, h, w), mean 1. ``pixels`` measures part of the error as it shows in the picture.
+    """
+    error = prediction - (noise - data if kind == "velocity" else data)
+    energy = error.square().mean(dim=2)
+    if pixels is not None:
+        energy = (1 - pixels.share) * energy + pixels.share * pixels.energy(error)
+    per_scene = (energy * weight).mean(dim=(1, 2, 3))
+    if kind != "velocity":
+        per_scene = per_scene / t.clamp(min=min_time).square()
+    return per_scene.mean()
+
+
+def patch_weight(coverage: Tensor, cond_num: int, hole_weight: float, condition_weight: float) -> Tensor:
+    """How much each patch (B, V, h, w) counts: unknown target patches more, condition views less; mean 1."""
+    weight = 1 + hole_weight * (1 - coverage)
+    weight[:, :cond_num] = condition_weight
+    return weight / weight.mean()
+
+
+class PixelMetric:
+    """What an error of the latents does to the pixels, to first order.
+
+    Normalised latents give every channel the same weight, but the picture hangs on few of them. A linear map from
+    latents to patches of pixels is fitted once; its energy is scaled so that white errors count as in plain squares.
+    """
+
+    def __init__(self, latents: Tensor, pictures: Tensor, share: float, ridge: float = 0.01) -> None:
+        """latents (n, D, h, w) normalised; pictures (n, C, H, W) of the same scenes."""
+        patch = pictures.shape[-1] // latents.shape[-1]
+        x = latents.flatten(2).transpose(1, 2).flatten(0, 1).double()  # (tokens, D)
+        y = F.unfold(pictures, patch, stride=patch).transpose(1, 2).flatten(0, 1).double()
+        x, y = x - x.mean(0), y - y.mean(0)
+        gram = x.T @ x / len(x) + ridge * torch.eye(x.shape[1], dtype=x.dtype, device=x.device)
+        to_pixels = torch.linalg.solve(gram, x.T @ y / len(x))  # (D, patch * patch * C)
+        self.to_pixels = (to_pixels / to_pixels.square().sum().sqrt()).float()
+        self.share = share
+
+    def energy(self, error: Tensor) -> Tensor:
+        """Squared size in pixels of latent errors (B, V, D, h, w) -> (B, V, h, w)."""
+        tokens = error.permute(0, 1, 3, 4, 2) @ self.to_pixels.to(error.device)
+        return tokens.square().sum(dim=-1)

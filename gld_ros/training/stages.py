@@ -2,21 +2,38 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor, nn
 
+from gld_ros.data.rooms.shards import RoomShards
 from gld_ros.geometry.fill import pull_push
 from gld_ros.geometry.forward_warp import forward_warp
 from gld_ros.model.camera_map import relative_cameras
 from gld_ros.model.config import IMAGENET_MEAN, IMAGENET_STD
 from gld_ros.model.dit import DiT, initialise_dit
 from gld_ros.model.gld_model import GldModel, Latents, Stage
+from gld_ros.model.known_depth import KnownDepth, scene_scale
 from gld_ros.model.whitening import PatchWhitening
-from gld_ros.training.batches import Batch, draw_diffusion, draw_encoder
+from gld_ros.training.batches import Batch, draw_diffusion, draw_encoder, to_batch
 from gld_ros.training.config import TrainConfig
-from gld_ros.training.losses import depth_loss, diffusion_time, flow_loss, picture_loss, ray_loss, shifted_time
+from gld_ros.training.depth_noise import draw_known_depth, scaled_to_network
+from gld_ros.training.losses import (
+    PixelMetric,
+    depth_loss,
+    diffusion_time,
+    flow_loss,
+    patch_weight,
+    picture_loss,
+    ray_loss,
+    shifted_time,
+)
 
 SMALL = 0.1  # gain of residual branches before training
+MIN_WARP_CONFIDENCE = 0.15  # depth that is trusted less is not warped with: what it shows would be wrong too often
+METRIC_SCENES = 64  # scenes the pixel metric is fitted on
+METRIC_DEPTH = 0.3  # weight of log depth beside colours in it
 
 
 class TrainingStage(nn.Module):
@@ -43,6 +60,9 @@ class TrainingStage(nn.Module):
         """The batch of a step."""
         return draw_encoder(rooms, self.config, step, rank)  # type: ignore[arg-type]
 
+    def begin(self, rooms: RoomShards) -> None:
+        """Look at the data once before the first step."""
+
     def generator(self, step: int) -> torch.Generator:
         """Random numbers of a step, the same after a resume."""
         return torch.Generator().manual_seed((self.config.seed * 1_000_003 + step) * 31 + len(self.name))
@@ -56,13 +76,17 @@ class EncoderStage(TrainingStage):
 
     def forward(self, batch: Batch, step: int) -> dict[str, Tensor]:
         weights = self.config.encoder_loss
-        levels, grid = encode_levels(self.model, batch.rgb)
+        truth, known = batch.depth, None
+        if self.model.config.encoder.depth_cells:
+            drawn = draw_known_depth(batch.depth, self.config.depth_noise, self.generator(step))
+            truth, known = scaled_to_network(batch.depth, drawn)
+        levels, grid = encode_levels(self.model, batch.rgb, known)
         picture = self.model.decode_rgb(levels, grid)
         with_rays = weights.rays > 0 and step % weights.rays_every == 0
         output = self.model.depth_head(self.model.layer_normed(levels), grid, rays=with_rays)
         terms = {
             "rgb": picture_loss(picture.float(), batch.rgb, weights),
-            "depth": depth_loss(output, batch.depth, weights),
+            "depth": depth_loss(output, truth, weights),
         }
         loss = terms["rgb"] + terms["depth"]
         if with_rays:
@@ -80,7 +104,7 @@ class RgbStage(TrainingStage):
     def forward(self, batch: Batch, step: int) -> dict[str, Tensor]:
         rng = self.generator(step)
         with torch.no_grad():
-            latents = self.model.encode(batch.rgb)
+            latents = self.model.encode(batch.rgb, scaled_to_network(batch.depth, exactly(batch.depth))[1])
             sigma = self.config.rgb_noise * torch.rand(2, len(batch.rgb), 1, 1, 1, 1, generator=rng)
             noisy = Latents(
                 *(
@@ -100,6 +124,7 @@ class DiffusionStage(TrainingStage):
     def __init__(self, name: str, config: TrainConfig, model: GldModel) -> None:
         super().__init__(name, config, model)
         self.kind: Stage = "cascade" if name == "cascade" else "level1"
+        self.pixels: PixelMetric | None = None
 
     def trained(self) -> list[nn.Module]:
         return [self.model.get_submodule(self.name)]
@@ -107,17 +132,38 @@ class DiffusionStage(TrainingStage):
     def draw(self, rooms: object, step: int, rank: int) -> Batch:
         return draw_diffusion(rooms, self.config, self.name, step, rank)  # type: ignore[arg-type]
 
+    def begin(self, rooms: RoomShards) -> None:
+        loss = self.config.diffusion
+        if loss.pixel_share > 0:
+            latents, pictures = [], []
+            for chunk in rooms.chunks(8):
+                batch = to_batch(chunk)
+                truth, known = scaled_to_network(batch.depth, exactly(batch.depth))
+                with torch.no_grad():
+                    made = self.model.stage_latents(self.model.encode(batch.rgb, known), self.kind)
+                latents.append(made.flatten(0, 1))
+                log_depth = METRIC_DEPTH * truth.clamp(min=1e-2).log().unsqueeze(2)
+                pictures.append(torch.cat([batch.rgb, log_depth], dim=2).flatten(0, 1))
+                if len(latents) * 8 >= METRIC_SCENES:
+                    break
+            self.pixels = PixelMetric(torch.cat(latents), torch.cat(pictures), loss.pixel_share)
+
     def forward(self, batch: Batch, step: int) -> dict[str, Tensor]:
         loss, rng = self.config.diffusion, self.generator(step)
         dit = self.model.get_submodule(self.name)
         assert isinstance(dit, DiT)
         device = batch.rgb.device
+        c = batch.cond_num
         with torch.no_grad():
-            truth = self.model.encode(batch.rgb)
-            conditions = self.model.encode(batch.rgb[:, : batch.cond_num])
+            known = self._known_depth(batch, rng)
+            scale = torch.ones(len(batch.rgb), 1, 1, 1, device=device)
+            if known is not None:
+                scale = scene_scale(known.depth, known.confidence).view(-1, 1, 1, 1)
+            truth = self.model.encode(batch.rgb, exactly(batch.depth * scale))
+            conditions = self.model.encode(batch.rgb[:, :c], scaled(known, scale))
             guess, coverage = None, None
             if dit.config.warp_channels:
-                guess, coverage = warp_guess(self.model, batch, self._warp_depth(batch, rng))
+                guess, coverage = warp_guess(self.model, batch, known, scale)
             source = None
             if dit.config.source_channels:
                 noise = torch.randn(truth.level1.shape, generator=rng).to(device)
@@ -135,61 +181,98 @@ class DiffusionStage(TrainingStage):
             t = t.to(device)
             mix = t.view(-1, 1, 1, 1, 1)
             noisy = (1 - mix) * data + mix * noise
+            if coverage is None:
+                coverage = torch.zeros_like(data[:, :, 0])
+            weight = patch_weight(coverage, c, loss.hole_weight, loss.condition_weight)
         prediction = dit(noisy, t, inputs)
-        return {"loss": flow_loss(prediction, data, noise, t, dit.config.prediction, loss.min_time)}
+        return {
+            "loss": flow_loss(prediction, data, noise, t, dit.config.prediction, loss.min_time, weight, self.pixels)
+        }
 
-    def _warp_depth(self, batch: Batch, rng: torch.Generator) -> Tensor | None:
-        """Depth of the condition views to warp with: predicted, true, or none (plain GLD)."""
-        predicted, true = self.config.diffusion.warp_depth
+    def _known_depth(self, batch: Batch, rng: torch.Generator) -> KnownDepth | None:
+        """Depth of the condition views as this step has it: the model's own, a robot's, or none (plain GLD)."""
+        predicted, given = self.config.diffusion.warp_depth
         draw = torch.rand(1, generator=rng).item()
         if draw < predicted:
             return predict_depth(self.model, batch.rgb[:, : batch.cond_num])
-        return batch.depth[:, : batch.cond_num] if draw < predicted + true else None
+        if draw < predicted + given:
+            return draw_known_depth(batch.depth[:, : batch.cond_num], self.config.depth_noise, rng)
+        return None
 
 
-def encode_levels(model: GldModel, rgb: Tensor) -> tuple[list[Tensor], tuple[int, int]]:
+def encode_levels(
+    model: GldModel, rgb: Tensor, depth: KnownDepth | None = None
+) -> tuple[list[Tensor], tuple[int, int]]:
     """Raw patch features of all four levels, (B, V, N, D) each, and the patch grid."""
     patch = model.config.encoder.patch
-    raw = model.encoder(rgb)
+    raw = model.encoder(rgb, depth=depth)
     return [level[:, :, 1:] for level in raw], (rgb.shape[-2] // patch, rgb.shape[-1] // patch)
 
 
-def predict_depth(model: GldModel, rgb: Tensor) -> Tensor:
-    """The model's own depth of jointly encoded views, (B, V, H, W)."""
+def exactly(depth: Tensor) -> KnownDepth:
+    """True depth (B, V, H, W), fully trusted."""
+    return KnownDepth(depth, torch.ones_like(depth))
+
+
+def scaled(known: KnownDepth | None, scale: Tensor) -> KnownDepth | None:
+    """Known depth times (B, 1, 1, 1)."""
+    return None if known is None else KnownDepth(known.depth * scale, known.confidence)
+
+
+def predict_depth(model: GldModel, rgb: Tensor) -> KnownDepth:
+    """The model's own depth of jointly encoded views."""
     levels, grid = encode_levels(model, rgb)
-    depth: Tensor = model.depth_head(model.layer_normed(levels), grid, rays=False).depth
-    return depth
+    found = model.depth_head(model.layer_normed(levels), grid, rays=False)
+    return KnownDepth(found.depth, (1 - 1 / found.depth_conf.clamp(min=1)).clamp(min=0.5))
 
 
-def warp_guess(model: GldModel, batch: Batch, depth: Tensor | None) -> tuple[Latents | None, Tensor | None]:
-    """Latents of what geometry shows in every view, and the share of each patch that it knows.
+def warp_guess(
+    model: GldModel, batch: Batch, known: KnownDepth | None, scale: Tensor
+) -> tuple[Latents | None, Tensor | None]:
+    """Latents of what geometry shows in every view, and how far each patch of it is known (B, V, h, w).
 
     Condition views are their own pictures; without depth there is no guess and the transformer runs as plain GLD.
+    known: depth of the condition views in the unit of the poses; scale: (B, 1, 1, 1) network units of that.
     """
-    if depth is None:
+    if known is None:
         return None, None
-    picture, covered = warp_pictures(batch, depth)
-    known = batch.rgb[:, : batch.cond_num]
-    pictures = torch.cat([known, picture], dim=1)
-    patch = model.config.encoder.patch
-    share = nn.functional.avg_pool2d(covered.float(), patch)
-    return model.encode(pictures), torch.cat(
-        [torch.ones_like(share[:, :1]).expand(-1, batch.cond_num, -1, -1), share], 1
+    warped = warp_pictures(batch, known)
+    pictures = torch.cat([batch.rgb[:, : batch.cond_num], warped.rgb], dim=1)
+    depth = KnownDepth(
+        torch.cat([known.depth, warped.known.depth], dim=1) * scale,
+        torch.cat([known.confidence, warped.known.confidence], dim=1),
     )
+    share = nn.functional.avg_pool2d(warped.known.confidence, model.config.encoder.patch)
+    own = torch.ones_like(share[:, :1]).expand(-1, batch.cond_num, -1, -1)
+    return model.encode(pictures, depth), torch.cat([own, share], dim=1)
 
 
-def warp_pictures(batch: Batch, depth: Tensor) -> tuple[Tensor, Tensor]:
-    """Condition views warped into the targets and filled, (B, T, 3, H, W), and what was seen, (B, T, H, W) bool."""
+@dataclass(frozen=True, eq=False)
+class WarpedPictures:
+    """Condition views moved into the targets."""
+
+    rgb: Tensor  # (B, T, 3, H, W), holes filled
+    known: KnownDepth  # (B, T, H, W): confidence 0 where nothing was seen
+
+    @property
+    def seen(self) -> Tensor:
+        """(B, T, H, W) bool."""
+        return self.known.confidence > 0
+
+
+def warp_pictures(batch: Batch, known: KnownDepth) -> WarpedPictures:
+    """Warp the condition views of a batch into its targets by their known depth."""
     c = batch.cond_num
-    warped = forward_warp(
-        batch.rgb[:, :c],
-        depth,
+    moved = forward_warp(
+        torch.cat([batch.rgb[:, :c], known.confidence.unsqueeze(2)], dim=2),
+        torch.where(known.confidence > MIN_WARP_CONFIDENCE, known.depth, torch.zeros_like(known.depth)),
         batch.K[:, :c],
         batch.world_from_cam[:, :c],
         batch.K[:, c:],
         batch.world_from_cam[:, c:],
     )
-    return pull_push(warped.rgb, warped.coverage).clamp(0, 1), warped.coverage
+    filled = pull_push(moved.rgb[:, :, :3], moved.coverage).clamp(0, 1)
+    return WarpedPictures(filled, KnownDepth(moved.depth, moved.rgb[:, :, 3] * moved.coverage))
 
 
 def make_stage(name: str, config: TrainConfig, model: GldModel) -> TrainingStage:
@@ -225,11 +308,12 @@ def prepare_new_model(model: GldModel, pictures: Tensor) -> None:
 
 
 @torch.no_grad()
-def measure_statistics(model: GldModel, batches: list[Tensor]) -> None:
-    """Per-channel mean and variance of raw levels 0 and 1 over pictures (B, V, 3, H, W)."""
+def measure_statistics(model: GldModel, batches: list[Batch]) -> None:
+    """Per-channel mean and variance of raw levels 0 and 1 over views with their depth."""
     totals = [torch.zeros(3, model.config.encoder.channels, dtype=torch.float64) for _ in range(2)]
-    for rgb in batches:
-        for level, raw in enumerate(model.encoder(rgb, last_level=1)):
+    for batch in batches:
+        _, known = scaled_to_network(batch.depth, exactly(batch.depth))
+        for level, raw in enumerate(model.encoder(batch.rgb, last_level=1, depth=known)):
             flat = raw[:, :, 1:].flatten(0, 2).double()
             totals[level] += torch.stack([flat.sum(0), flat.square().sum(0), torch.full_like(flat[0], len(flat))])
     for level, (total, squares, count) in enumerate(totals):

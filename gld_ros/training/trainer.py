@@ -90,7 +90,7 @@ def _statistics(model: GldModel, config: TrainConfig, folder: Path) -> dict[str,
     rooms = open_rooms(config)
     batches = []
     for chunk in rooms.chunks(16):
-        batches.append(to_batch(chunk).rgb)
+        batches.append(to_batch(chunk))
         if len(batches) * 16 >= config.statistics_scenes:
             break
     measure_statistics(model, batches)
@@ -149,6 +149,7 @@ class Trainer:
             self._restart_average()
         elif fresh:
             self._restart_average()
+        self.stage.begin(rooms)
         validation = validation_batch(self.config)
         self._trim_curve()
         saved, bad = time.monotonic(), 0

@@ -15,9 +15,14 @@ from gld_ros.data.rooms.frozen import nearest_condition
 from gld_ros.data.rooms.shards import SceneArrays
 from gld_ros.model.camera_map import relative_cameras
 from gld_ros.model.gld_model import GldModel, Latents
+from gld_ros.model.known_depth import KnownDepth, scene_scale
 from gld_ros.model.sampler import sample
 from gld_ros.training.batches import Batch
-from gld_ros.training.stages import encode_levels, predict_depth, warp_guess, warp_pictures
+from gld_ros.training.depth_noise import DepthNoise, draw_known_depth, scaled_to_network
+from gld_ros.training.stages import encode_levels, exactly, predict_depth, scaled, warp_guess, warp_pictures
+
+SENSOR = DepthNoise(sensor=1.0, swept=0.0, gaps=0.2, views_without=0.0)
+SWEPT = DepthNoise(sensor=0.0, swept=1.0, views_without=0.0)
 
 
 def psnr(a: Tensor, b: Tensor, mask: Tensor | None = None) -> float:
@@ -48,13 +53,16 @@ class Generated:
 
 
 @torch.no_grad()
-def generate(model: GldModel, batch: Batch, depth: Tensor | None, updates: int, seed: int = 0) -> Generated:
-    """Sample the targets with ``updates`` Euler updates a stage; ``depth`` warps the conditions (None = plain GLD)."""
+def generate(model: GldModel, batch: Batch, known: KnownDepth | None, updates: int, seed: int = 0) -> Generated:
+    """Sample the targets with ``updates`` Euler updates a stage; ``known`` warps the conditions (None = plain GLD)."""
     c = batch.cond_num
+    scale = torch.ones(len(batch.rgb), 1, 1, 1)
+    if known is not None:
+        scale = scene_scale(known.depth, known.confidence).view(-1, 1, 1, 1)
     config = dataclasses.replace(model.config.sampler, points=updates + 1, last=0.0)
-    conditions = model.encode(batch.rgb[:, :c])
+    conditions = model.encode(batch.rgb[:, :c], scaled(known, scale))
     cameras = relative_cameras(batch.world_from_cam, batch.K, model.config.camera)
-    guess, coverage = warp_guess(model, batch, depth)
+    guess, coverage = warp_guess(model, batch, known, scale)
     rng = torch.Generator().manual_seed(seed)
 
     def run(stage: str, source: Tensor | None) -> Tensor:
@@ -75,7 +83,7 @@ def generate(model: GldModel, batch: Batch, depth: Tensor | None, updates: int, 
     grid = (level0.shape[-2], level0.shape[-1])
     rgb = model.decode_rgb(levels, grid)[:, c:]
     found = model.depth_head(model.layer_normed(levels), grid, rays=False).depth[:, c:]
-    return Generated(rgb.float().clamp(0, 1), found)
+    return Generated(rgb.float().clamp(0, 1), found / scale)
 
 
 def copy_nearest(batch: Batch) -> Tensor:
@@ -92,6 +100,17 @@ def reconstruction_figures(model: GldModel, batch: Batch, pictures: Path | None 
     rgb = model.decode_rgb(levels, grid).float().clamp(0, 1)
     depth = model.depth_head(model.layer_normed(levels), grid, rays=False).depth
     absrel, aligned = depth_error(depth, batch.depth)
+    figures = {"psnr": psnr(rgb, batch.rgb), "absrel": absrel, "absrel_median": aligned}
+    if model.config.encoder.depth_cells:
+        for name, noise in (("sensor", SENSOR), ("swept", SWEPT)):
+            drawn = draw_known_depth(batch.depth, noise, torch.Generator().manual_seed(0))
+            truth, known = scaled_to_network(batch.depth, drawn)
+            levels, grid = encode_levels(model, batch.rgb, known)
+            depth = model.depth_head(model.layer_normed(levels), grid, rays=False).depth
+            figures[f"psnr_{name}"] = psnr(model.decode_rgb(levels, grid).float(), batch.rgb)
+            figures[f"absrel_{name}"] = depth_error(depth, truth)[0]
+            seen = known.confidence > 0
+            figures[f"absrel_{name}_input"] = float(((known.depth - truth).abs() / truth)[seen].mean())
     if pictures is not None:
         write_grid(
             pictures,
@@ -100,7 +119,7 @@ def reconstruction_figures(model: GldModel, batch: Batch, pictures: Path | None 
                 for i in range(min(6, len(rgb)))
             ],
         )
-    return {"psnr": psnr(rgb, batch.rgb), "absrel": absrel, "absrel_median": aligned}
+    return figures
 
 
 @torch.no_grad()
@@ -110,28 +129,34 @@ def synthesis_figures(
     """Novel-view figures beside copying, warping and the decoder's bound."""
     c = batch.cond_num
     truth, true_depth = batch.rgb[:, c:], batch.depth[:, c:]
-    levels, grid = encode_levels(model, batch.rgb)
+    reads_depth = model.config.encoder.depth_cells > 0
+    levels, grid = encode_levels(model, batch.rgb, exactly(batch.depth))
     figures = {
         "copy_nearest": psnr(copy_nearest(batch), truth),
         "oracle_decode": psnr(model.decode_rgb(levels, grid)[:, c:].float(), truth),
     }
     rows = []
-    routes: dict[str, Tensor | None] = {"plain": None}
+    routes: dict[str, KnownDepth | None] = {"plain": None}
     if model.config.level1.warp_channels:
-        routes = {"true": batch.depth[:, :c], "predicted": predict_depth(model, batch.rgb[:, :c]), **routes}
-    for route, depth in routes.items():
-        if depth is not None:
-            warped, seen = warp_pictures(batch, depth)
-            figures[f"warp_{route}"] = psnr(warped, truth)
-            figures[f"warp_{route}_holes"] = psnr(warped, truth, ~seen)
-            rows.append(warped)
+        guessed = predict_depth(model, batch.rgb[:, :c])
+        swept = draw_known_depth(batch.depth[:, :c], SWEPT, torch.Generator().manual_seed(0))
+        routes = {"true": exactly(batch.depth[:, :c]), **({"swept": swept} if reads_depth else {"predicted": guessed}),
+                  **routes}  # fmt: skip
+    for route, known in routes.items():
+        warped = None if known is None else warp_pictures(batch, known)
+        if warped is not None:
+            figures[f"warp_{route}"] = psnr(warped.rgb, truth)
+            figures[f"warp_{route}_holes"] = psnr(warped.rgb, truth, ~warped.seen)
+            rows.append(warped.rgb)
         for count in updates:
-            made = generate(model, batch, depth, count)
+            made = generate(model, batch, known, count)
             figures[f"{route}_{count}"] = psnr(made.rgb, truth)
             figures[f"{route}_{count}_absrel"] = depth_error(made.depth, true_depth)[0]
-            if depth is not None:
-                figures[f"{route}_{count}_holes"] = psnr(made.rgb, truth, ~seen)
-            if count == updates[0]:
+            if warped is not None:
+                figures[f"{route}_{count}_holes"] = psnr(made.rgb, truth, ~warped.seen)
+                mixed = torch.where(warped.seen.unsqueeze(2), warped.rgb, made.rgb)
+                figures[f"{route}_{count}_composed"] = psnr(mixed, truth)
+            if count in (updates[0], updates[-1]):
                 rows.append(made.rgb)
     if pictures is not None:
         write_grid(
