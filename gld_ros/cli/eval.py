@@ -15,11 +15,15 @@ from gld_ros.data.scene import Scene, load_scene
 from gld_ros.errors import GldError
 from gld_ros.evaluation.bench.machine import revision
 from gld_ros.evaluation.evaluate import HOLES, EvalConfig, EvaluatedSet, evaluate_split
-from gld_ros.evaluation.perceptual import installed_distance
-from gld_ros.evaluation.report import text_table, write_report
+from gld_ros.evaluation.frozen_rooms import room_scenes, rooms_identity
+from gld_ros.evaluation.perceptual import PerceptualDistance, installed_distance
+from gld_ros.evaluation.report import metrics, text_table, write_report
+from gld_ros.evaluation.rooms import SAMPLES, RoomsEvaluation, routes
+from gld_ros.evaluation.verdicts import goal_line
 from gld_ros.synthesis.engine import load_engine
-from gld_ros.synthesis.types import Progress
+from gld_ros.synthesis.types import Engine, Progress
 
+MOST_SAMPLES = 64
 NO_SPLIT = "default"  # name of the set of a scene without splits: every third frame is a target
 
 
@@ -31,7 +35,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--split", metavar="NAME", help="only this split of each scene (default: all of them)")
     parser.add_argument("--rooms", action="store_true", help="also the frozen synthetic test rooms")
     parser.add_argument(
-        "--rooms-limit", type=int, metavar="N", help="only the first N test rooms, for a quick look (not the full set)"
+        "--rooms-limit",
+        "--scenes",
+        dest="rooms_limit",
+        type=int,
+        metavar="N",
+        help="only the first N test rooms, for a quick look (not the full set)",
+    )
+    parser.add_argument(
+        "--samples",
+        type=int,
+        default=SAMPLES,
+        help="samples for the spread in test rooms, 1 = none (default: %(default)s)",
     )
     parser.add_argument("--camera", metavar="NAME", help="image topic or camera namespace of bags")
     parser.add_argument(
@@ -51,6 +66,8 @@ def run(args: argparse.Namespace) -> int:
     """Measure and write; exit status 1 when the engine failed on a set."""
     if not args.scenes and not args.rooms:
         raise GldError("nothing to measure: name at least one SCENE, or --rooms")
+    if not 1 <= args.samples <= MOST_SAMPLES:
+        raise GldError(f"--samples {args.samples}: must be 1..{MOST_SAMPLES}")
     if args.rooms_limit is not None and (not args.rooms or args.rooms_limit < 1):
         raise GldError(f"--rooms-limit {args.rooms_limit}: must be at least 1 and goes with --rooms")
     loaded = [load_scene(path, args.camera) for path in args.scenes]
@@ -90,23 +107,44 @@ def run(args: argparse.Namespace) -> int:
         "holes": HOLES,
     }
     if args.rooms:
-        from gld_ros.evaluation.frozen_rooms import room_scenes, rooms_identity
-
-        settings["rooms"] = rooms_identity(args.rooms_limit)
-        name = settings["rooms"]["name"]
-        bar.reset(total=settings["rooms"]["scenes"])
-        rooms = [evaluate(room, f"{name}/{room.name}", "test") for room in room_scenes(args.rooms_limit)]
-        sets.append(EvaluatedSet.joined(name, rooms))
+        sets += _rooms(args, engine, config, perceptual, settings, bar)
     bar.close()
-    numbers, page = write_report(sets, settings, revision(), args.out)
+    found = metrics(sets, settings, revision())
+    numbers, page = write_report(sets, found, args.out)
     for evaluated in sets:
-        print(text_table(evaluated))
+        print(text_table(evaluated, found["sets"][evaluated.name]))
         for note in evaluated.notes:
             print(f"  note: {note}")
+    for row in found.get("goals", []):
+        print(goal_line(row))
     if perceptual is None:
         print(f"note: {backbone}")
     print(f"written: {numbers}, {page}")
     return 1 if any(s.failed for s in sets) else 0
+
+
+def _rooms(
+    args: argparse.Namespace,
+    engine: Engine,
+    config: EvalConfig,
+    perceptual: PerceptualDistance | None,
+    settings: dict[str, Any],
+    bar: tqdm,
+) -> list[EvaluatedSet]:
+    """The frozen test rooms, each rendered once; adds what defines them to ``settings``."""
+    settings["rooms"] = rooms_identity(args.rooms_limit)
+    settings["samples"] = args.samples
+    runs = [
+        RoomsEvaluation(engine, config, route, perceptual, args.samples)
+        for route in routes(settings["rooms"]["name"], config.use_depth, engine)
+    ]
+    bar.reset(total=settings["rooms"]["scenes"])
+    for room in room_scenes(args.rooms_limit):
+        bar.set_description(room.name)
+        for run in runs:
+            run.add(room)
+        bar.update()
+    return [run.finish(runs[0] if run is not runs[0] else None, bar.set_description) for run in runs]
 
 
 def _names(scenes: list[Scene], paths: list[str]) -> list[str]:

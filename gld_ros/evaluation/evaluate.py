@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gld_ros.data.scene import Scene
 from gld_ros.errors import GldError, SceneError, Status
-from gld_ros.evaluation.metrics import depth_errors, psnr, sharpness, ssim
+from gld_ros.evaluation.metrics import depth_errors, gradient_energy, psnr, sharpness, ssim
+from gld_ros.evaluation.perceptual import PerceptualDistance
 from gld_ros.evaluation.predictors import (
     Prediction,
     baseline_predictions,
@@ -19,6 +20,7 @@ from gld_ros.evaluation.predictors import (
     predicted_depths,
     warp,
 )
+from gld_ros.evaluation.spread import Spread, pooled_figures
 from gld_ros.geometry.camera import Camera
 from gld_ros.geometry.images import resize_area, resize_depth
 from gld_ros.synthesis.many_views import synthesize_nearest
@@ -32,7 +34,6 @@ HOLES = (
     "cracks of up to 2 px closed"
 )
 Figures = dict[str, float]
-Perceptual = Callable[[NDArray[np.uint8], NDArray[np.uint8], NDArray[np.bool_] | None], float]
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,9 @@ class EvaluatedView:
     made: SynthesizedView | None  # None where the engine failed
     predictions: dict[str, Prediction]
     figures: dict[str, Figures]
+    conditions: list[PosedView]
+    true_depth: NDArray[np.float32] | None = None  # (H, W) world units
+    spreads: dict[str, Spread] = field(default_factory=dict)  # of predictors that drew several samples
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,10 +67,10 @@ class EvaluatedSet:
 
     name: str
     views: list[EvaluatedView]
-    inputs: list[PosedView]  # of the first scene
     notes: tuple[str, ...] = ()
     seconds: float = 0.0  # the engine's time
     failed: bool = False
+    sensor: bool = True  # whether the engine might use the conditions' depth images
 
     @staticmethod
     def joined(name: str, parts: Sequence[EvaluatedSet]) -> EvaluatedSet:
@@ -76,15 +80,26 @@ class EvaluatedSet:
         return EvaluatedSet(
             name,
             [view for part in parts for view in part.views],
-            parts[0].inputs,
             tuple(dict.fromkeys(note for part in parts for note in part.notes)),
             sum(part.seconds for part in parts),
             any(part.failed for part in parts),
+            parts[0].sensor,
         )
 
     def figures(self) -> dict[str, dict[str, float | None]]:
-        """Mean over views per predictor; None where no view has the figure."""
-        return summarise([v.figures for v in self.views])
+        """Mean over views per predictor; None where no view has the figure.
+
+        ``…_ratio`` are ratios of such means; rank correlations without ``_per_view`` are over all pixels of all views.
+        """
+        means = summarise([v.figures for v in self.views])
+        for row in means.values():
+            for key in ("gradient_energy", "gradient_energy_holes"):
+                made, real = row.get(key), row.get(f"{key}_truth")
+                row[f"{key}_ratio"] = made / real if made is not None and real else None
+        for name in dict.fromkeys(name for view in self.views for name in view.spreads):
+            spreads = [(v.spreads[name], v.holes) for v in self.views if name in v.spreads]
+            means[name] |= {k: v if np.isfinite(v) else None for k, v in pooled_figures(spreads).items()}
+        return means
 
 
 def evaluate_split(
@@ -95,7 +110,7 @@ def evaluate_split(
     engine: Engine,
     config: EvalConfig,
     camera_at: Callable[[Camera], Camera],
-    perceptual: Perceptual | None = None,
+    perceptual: PerceptualDistance | None = None,
     progress: ProgressCallback | None = None,
 ) -> EvaluatedSet:
     """Synthesise the targets of one split and measure everything.
@@ -127,12 +142,16 @@ def evaluate_split(
         seconds, made, guesses = result.seconds["total"], list(result.views), engine_predictions(result)
         notes += result.notes
         notes += [f"{v.message}" for v in result.views if v.status != Status.OK]
+        if isinstance(engine, NetworkEngine):
+            by_geometry = synthesize_nearest(engine.geometry, given, request, progress)
+            for guess, shown in zip(guesses, by_geometry.views, strict=True):
+                guess["classical"] = Prediction(shown.rgb, shown.depth)
     except GldError as error:
         failed = True
         notes.append(f"the engine failed with {error.status.name}: {error}")
 
     sensor = [v.depth for v in views if v.depth is not None]
-    swept = predicted_depths(views, engine, config.preset) if len(views) > 1 else None
+    swept = predicted_depths(given, engine, config.preset) if len(views) > 1 else None
     # else depth swept against this split's conditions would serve another split, whose targets they may be
     engine.forget([v.key for v in views])
     evaluated = []
@@ -151,8 +170,10 @@ def evaluate_split(
         depth = scene.frames[i].load_depth()
         true_depth = None if depth is None else resize_depth(depth, camera.width, camera.height)
         figures = {n: measure(p, truth, holes, true_depth, scene.metric, perceptual) for n, p in predictions.items()}
-        evaluated.append(EvaluatedView(scene.frames[i].name, camera, truth, holes, view, predictions, figures))
-    return EvaluatedSet(name, evaluated, views, tuple(dict.fromkeys(notes)), seconds, failed)
+        evaluated.append(
+            EvaluatedView(scene.frames[i].name, camera, truth, holes, view, predictions, figures, views, true_depth)
+        )
+    return EvaluatedSet(name, evaluated, tuple(dict.fromkeys(notes)), seconds, failed, config.use_depth)
 
 
 def measure(
@@ -161,22 +182,29 @@ def measure(
     holes: NDArray[np.bool_],
     true_depth: NDArray[np.float32] | None,
     metric: bool,
-    perceptual: Perceptual | None = None,
+    perceptual: PerceptualDistance | None = None,
 ) -> Figures:
     """All figures of one picture; NaN where one does not apply."""
     enough = int(holes.sum()) >= MIN_HOLE_PIXELS
     hole_mask = holes if enough else np.zeros_like(holes)
+    everywhere, in_holes = float("nan"), float("nan")
+    if perceptual is not None:
+        everywhere, in_holes = perceptual.over(prediction.rgb, truth, [None, hole_mask])
     figures = {
         "psnr": psnr(prediction.rgb, truth),
         "ssim": ssim(prediction.rgb, truth),
-        "perceptual": perceptual(prediction.rgb, truth, None) if perceptual is not None else float("nan"),
-        "perceptual_holes": perceptual(prediction.rgb, truth, hole_mask) if perceptual is not None else float("nan"),
+        "perceptual": everywhere,
+        "perceptual_holes": in_holes,
         "sharpness": sharpness(prediction.rgb),
         "sharpness_truth": sharpness(truth),
         "psnr_holes": psnr(prediction.rgb, truth, hole_mask),
         "psnr_observed": psnr(prediction.rgb, truth, ~holes),
         "sharpness_holes": sharpness(prediction.rgb, hole_mask),
         "sharpness_holes_truth": sharpness(truth, hole_mask),
+        "gradient_energy": gradient_energy(prediction.rgb),
+        "gradient_energy_truth": gradient_energy(truth),
+        "gradient_energy_holes": gradient_energy(prediction.rgb, hole_mask),
+        "gradient_energy_holes_truth": gradient_energy(truth, hole_mask),
         "holes": float(holes.mean()),
     }
     if prediction.depth is not None and true_depth is not None:

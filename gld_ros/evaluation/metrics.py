@@ -39,12 +39,26 @@ def ssim(picture: NDArray[np.uint8], truth: NDArray[np.uint8]) -> float:
 
 def sharpness(picture: NDArray[np.uint8], mask: NDArray[np.bool_] | None = None) -> float:
     """Mean absolute luminance gradient in grey levels per pixel; NaN where ``mask`` is empty."""
-    grey = picture.astype(np.float64) @ np.array([0.299, 0.587, 0.114])
-    dy, dx = np.gradient(grey)
-    energy = np.hypot(dx, dy)
+    energy = _gradient(picture)
     if mask is not None:
         energy = energy[mask]
     return float(energy.mean()) if energy.size else float("nan")
+
+
+def gradient_energy(picture: NDArray[np.uint8], mask: NDArray[np.bool_] | None = None) -> float:
+    """Mean squared luminance gradient, grey levels squared per pixel squared; NaN where ``mask`` is empty."""
+    energy = _gradient(picture) ** 2
+    if mask is not None:
+        energy = energy[mask]
+    return float(energy.mean()) if energy.size else float("nan")
+
+
+def _gradient(picture: NDArray[np.uint8]) -> NDArray[np.float64]:
+    """Length of the luminance gradient, (H, W)."""
+    grey = picture.astype(np.float64) @ np.array([0.299, 0.587, 0.114])
+    dy, dx = np.gradient(grey)
+    length: NDArray[np.float64] = np.hypot(dx, dy)
+    return length
 
 
 def depth_errors(depth: NDArray, truth: NDArray, near: float = 0.1, far: float = 20.0) -> dict[str, float]:

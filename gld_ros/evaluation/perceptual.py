@@ -8,6 +8,7 @@ and compared per position; there are no learned channel weights, so the figure i
 from __future__ import annotations
 
 import importlib.util
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -121,22 +122,34 @@ class PerceptualDistance:
     def __init__(self, net: EfficientNetLite0) -> None:
         self._net = net
 
-    @torch.no_grad()
     def __call__(self, a: NDArray[np.uint8], b: NDArray[np.uint8], mask: NDArray[np.bool_] | None = None) -> float:
-        """Distance of two pictures (H, W, 3) of one size, over ``mask`` (H, W) where given.
+        """Distance of two pictures (H, W, 3) of one size, over ``mask`` (H, W) where given; see ``over``."""
+        return self.over(a, b, [mask])[0]
+
+    @torch.no_grad()
+    def over(
+        self, a: NDArray[np.uint8], b: NDArray[np.uint8], masks: Sequence[NDArray[np.bool_] | None]
+    ) -> list[float]:
+        """The distance over each of ``masks`` (H, W; None = everywhere), from one pass of the network.
 
         Features see beyond the mask's edge. NaN when a side is below MIN_SIDE or the mask is empty.
         """
-        if min(a.shape[:2]) < MIN_SIDE or (mask is not None and not mask.any()):
-            return float("nan")
+        if min(a.shape[:2]) < MIN_SIDE:
+            return [float("nan")] * len(masks)
         pair = torch.from_numpy(np.stack([a, b])).permute(0, 3, 1, 2).float() / 255
-        weight = torch.from_numpy(np.ones(a.shape[:2]) if mask is None else mask.astype(np.float64)).float()[None, None]
-        distances = []
+        maps = []
         for features in self._net(pair):
             one, other = F.normalize(features, dim=1, eps=1e-6)
-            share = F.adaptive_avg_pool2d(weight, features.shape[-2:])[0, 0]
-            distances.append(((one - other).square().sum(0) * share).sum() / share.sum())
-        return float(torch.stack(distances).mean())
+            maps.append((one - other).square().sum(0))
+        return [self._mean(maps, np.ones(a.shape[:2], np.bool_) if m is None else m) for m in masks]
+
+    @staticmethod
+    def _mean(maps: Sequence[Tensor], mask: NDArray[np.bool_]) -> float:
+        if not mask.any():
+            return float("nan")
+        weight = torch.from_numpy(mask.astype(np.float32))[None, None]
+        shares = [F.adaptive_avg_pool2d(weight, (m.shape[0], m.shape[1]))[0, 0] for m in maps]
+        return float(torch.stack([(m * s).sum() / s.sum() for m, s in zip(maps, shares, strict=True)]).mean())
 
 
 def installed_distance() -> tuple[PerceptualDistance | None, str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -22,10 +22,22 @@ from gld_ros.synthesis.network import MAX_CONDITIONS, NetworkEngine
 from gld_ros.synthesis.network_inputs import best_size, network_inputs, spread_to
 from gld_ros.synthesis.types import Engine, PosedView, Result
 
-# in the order of tables; the engine's own first
-ENGINE_PREDICTORS = ("composed", "generated")
-BASELINES = ("copy_nearest", "mean", "blur", "warp_true", "warp_predicted")
+# in the order of tables; the engine's own first. "@N" behind generated and plain: the network alone at N updates
+ENGINE_PREDICTORS = ("composed", "generated", "plain")
+BASELINES = ("classical", "copy_nearest", "mean", "blur", "warp_true", "warp_predicted")
 BOUNDS = ("oracle_decode",)  # what the engine's decoder makes of the real picture's own features
+
+
+def kind(predictor: str) -> str:
+    """The name without the number of updates."""
+    return predictor.partition("@")[0]
+
+
+def in_order(names: Iterable[str]) -> list[str]:
+    """Predictors in the order of tables."""
+    order = (*ENGINE_PREDICTORS, *BASELINES, *BOUNDS)
+    known = [n for n in names if kind(n) in order]
+    return sorted(known, key=lambda n: (order.index(kind(n)), int(n.partition("@")[2] or 0)))
 
 
 @dataclass(frozen=True, eq=False)

@@ -10,7 +10,6 @@ import pytest
 from gld_ros.cli.main import main
 from gld_ros.evaluation.evaluate import summarise
 from gld_ros.evaluation.predictors import warp
-from gld_ros.evaluation.report import loses
 from gld_ros.synthesis.types import PosedView
 
 PREDICTORS = {"composed", "generated", "copy_nearest", "mean", "blur", "warp_predicted"}
@@ -164,12 +163,3 @@ def test_cracks_between_source_pixels_are_no_holes():
 def test_means_are_over_the_views_that_have_a_figure():
     views = [{"a": {"x": 1.0, "y": float("nan")}}, {"a": {"x": 3.0, "y": float("nan")}, "b": {"x": 5.0}}]
     assert summarise(views) == {"a": {"x": 2.0, "y": None}, "b": {"x": 5.0}}
-
-
-def test_where_a_baseline_is_better_is_marked():
-    figures = {"composed": {"psnr": 20.0, "d": 0.3, "s": None}, "mean": {"psnr": 21.0, "d": 0.4, "s": 1.0}}
-    assert loses("composed", "psnr", True, figures)
-    assert not loses("composed", "d", False, figures)
-    assert not loses("composed", "s", True, figures)
-    assert not loses("mean", "d", False, figures)
-    assert not loses("composed", "psnr", True, figures, baselines=("copy_nearest",))
