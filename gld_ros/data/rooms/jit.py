@@ -17,7 +17,9 @@ except ImportError as error:  # pragma: no cover - depends on the installation
         "rendering rooms needs numba, which is not installed: pip install 'gld_ros[train]' (or pip install numba)"
     ) from error
 
-KERNEL_FILES = ("jit.py", "tracer.py", "shading.py")
+KERNEL_FILES = (
+    "jit.py", "trees.py", "tracer.py", "surfaces.py", "cells.py", "lighting.py", "drawing.py", "paths.py",
+)  # fmt: skip
 OPTIONS: dict[str, Any] = {"cache": True, "nogil": True, "fastmath": True, "error_model": "numpy"}
 
 
@@ -33,12 +35,26 @@ def cache_folder() -> str:
     return os.path.join(base, "gld_ros", f"kernels-{digest.hexdigest()[:12]}")
 
 
-def kernel(function: Callable) -> Any:
-    """Compile a function on its first call."""
+def _compile(function: Callable, **more: Any) -> Any:
     config: Any = numba.config
     saved = config.CACHE_DIR
     config.CACHE_DIR = saved or cache_folder()  # read when the decorator runs
     try:
-        return numba.njit(**OPTIONS)(function)
+        return numba.njit(**OPTIONS, **more)(function)
     finally:
         config.CACHE_DIR = saved
+
+
+def kernel(function: Callable) -> Any:
+    """Compile a function on its first call."""
+    return _compile(function)
+
+
+def pure(function: Callable) -> Any:
+    """Compile a function that creates no array: it then keeps no reference counts, which cost more than its work."""
+    return _compile(function, _nrt=False)
+
+
+def inlined(function: Callable) -> Any:
+    """Compile a pure function into its callers: passing a room's arrays costs as much as tracing a ray through it."""
+    return _compile(function, _nrt=False, forceinline=True)

@@ -1,4 +1,4 @@
-"""Compiles or loads all room kernels once per process, one process at a time.
+"""Compiles or loads the room kernels once per process, one process at a time.
 
 numba's cache on disk is not safe against two processes that fill it together: one may load code of the other half
 written, and crash.
@@ -13,9 +13,13 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
-from gld_ros.data.rooms import shading, tracer
+from gld_ros.data.rooms import cells, drawing, paths, tracer, trees
 from gld_ros.data.rooms.jit import cache_folder
+from gld_ros.data.rooms.lighting import Lighting, Shadows
+from gld_ros.data.rooms.surfaces import Look
+from gld_ros.data.rooms.tracer import Solids
 
 try:
     import fcntl
@@ -39,26 +43,48 @@ def _locked() -> Iterator[None]:
         yield
 
 
-@functools.lru_cache(maxsize=1)
-def make_ready() -> None:
-    """Run every kernel on a room with one box, which compiles it for the types all rooms have."""
+def _one_box() -> tuple[Solids, Look, Lighting]:
+    """A room with one box and one light, of the types all rooms have."""
     prims = np.array([[tracer.BOX, 2.0, 2.0, 0.5, 0.2, 0.2, 0.5, 1.0, 0.0, 0.0, 0.0]])
-    low, high = prims[:, 1:4] - prims[:, 4:7], prims[:, 1:4] + prims[:, 4:7]
     bounds, skip, leaf = np.zeros((1, 6)), np.zeros(1, np.int32), np.full(1, -1, np.int32)
+    trees.sah_tree(prims[:, 1:4] - prims[:, 4:7], prims[:, 1:4] + prims[:, 4:7], bounds, skip, leaf)
     room = np.array([0.0, 4.0, 0.0, 4.0, 0.0, 2.5])
     mats, room_mats, gate = np.zeros((1, 6), np.int32), np.zeros(6, np.int32), np.zeros(1, np.int8)
+    solids = Solids(prims, mats, gate, bounds, skip, leaf, np.zeros(1, np.int32), room, room_mats)
     table = np.array([[0.0, 1.0, 1.0, 1.0, 1.0, 0.0, 0.5]])
+    look = Look(table, np.zeros((1, 1, 3), np.uint8), np.zeros(1, np.int64), np.zeros(256))
     lights = np.zeros((1, 16))
     lights[0, :3], lights[0, 12:] = (2.0, 2.0, 2.4), 1.0
+    return solids, look, Lighting(lights, np.ones(6), np.zeros(3))
+
+
+def _view() -> NDArray[np.float64]:
     view = np.eye(4)
     view[:3, 3] = (1.0, 1.0, 1.0)
-    depth, ids = np.zeros((4, 4), np.float32), np.zeros((4, 4), np.int32)
-    rgb, albedo = np.zeros((4, 4, 3), np.float32), np.zeros((4, 4, 3), np.float32)
+    return view
+
+
+@functools.lru_cache(maxsize=1)
+def make_ready() -> None:
+    """Run the kernels of training pictures on a small room, which compiles them for the types all rooms have."""
+    depth, ids, rgb = np.zeros((4, 4), np.float32), np.zeros((4, 4), np.int32), np.zeros((4, 4, 3), np.float32)
+    lens = (3.0, 3.0, 1.5, 1.5, _view())
     with _locked():
-        tracer.sah_tree(low, high, bounds, skip, leaf)
-        shading.depth_kernel(prims, bounds, skip, leaf, room, 3.0, 3.0, 1.5, 1.5, view, depth)
-        shading.render_kernel(
-            prims, mats, bounds, skip, leaf, gate, room, room_mats, table, np.zeros((1, 1, 3), np.uint8),
-            np.zeros(1, np.int64), np.zeros(256), lights, np.ones(6), np.zeros(3),
-            3.0, 3.0, 1.5, 1.5, view, 1, 1, 0, rgb, albedo, depth, ids,
+        solids, look, lighting = _one_box()
+        drawing.depth_kernel(solids, *lens, depth)
+        *sun, frame = cells.sun_cells(solids.prims, solids.gate, solids.room, lighting.sun)
+        lamps = cells.Cells(*cells.light_cells(solids.prims, solids.gate, lighting.lights))
+        view = cells.Cells(*cells.camera_cells(solids.prims, *lens, 4, 4))
+        drawing.draw_kernel(
+            solids, look, lighting, Shadows(lamps, cells.Cells(*sun), frame), view, np.array(lens[:4]), lens[4], 1, rgb,
+            depth, ids, rgb.copy(), np.zeros((4, 5)), np.zeros((4, 3), np.int64), np.zeros((4, 6)),
         )  # fmt: skip
+
+
+@functools.lru_cache(maxsize=1)
+def make_paths_ready() -> None:
+    """The same for the kernel of path-traced pictures."""
+    depth, ids = np.zeros((4, 4), np.float32), np.zeros((4, 4), np.int32)
+    rgb, own_colour = np.zeros((4, 4, 3), np.float32), np.zeros((4, 4, 3), np.float32)
+    with _locked():
+        paths.path_kernel(*_one_box(), 3.0, 3.0, 1.5, 1.5, _view(), 1, 1, 0, rgb, own_colour, depth, ids)

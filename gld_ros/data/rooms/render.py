@@ -11,8 +11,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from gld_ros.data.rooms import shading
+from gld_ros.data.rooms import drawing, paths
+from gld_ros.data.rooms.cells import Cells, camera_cells
 from gld_ros.data.rooms.denoise import denoise
+from gld_ros.data.rooms.kernels import make_paths_ready
 from gld_ros.data.rooms.layout import LayoutConfig, random_room
 from gld_ros.data.rooms.motion import MotionConfig, sample_cameras
 from gld_ros.data.rooms.scene import PackedScene
@@ -73,38 +75,29 @@ def render_view(
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Linear light (H, W, 3) and z-depth in metres (H, W) of a camera."""
     h, w = camera.height, camera.width
-    rgb, albedo = np.zeros((h, w, 3), np.float32), np.zeros((h, w, 3), np.float32)
-    depth = np.zeros((h, w), np.float32)
-    ids = np.zeros((h, w), np.int32)
-    t = scene.textures
-    lights = scene.lights if bounces > 0 else main_lights(scene.lights)
-    shading.render_kernel(
-        scene.prims, scene.mats, scene.bounds, scene.skip, scene.leaf, scene.gate, scene.room, scene.room_mats,
-        scene.table, t.texels, t.offsets, t.linear, lights, scene.sun, scene.ambient,
-        *lens_of(camera), camera.world_from_cam, samples, bounces, seed, rgb, albedo, depth, ids,
-    )  # fmt: skip
-    if bounces > 0:
-        rgb = denoise(rgb, albedo, ids, depth)
-    return rgb, depth
-
-
-def main_lights(lights: NDArray[np.float64], count: int = 2) -> NDArray[np.float64]:
-    """The strongest lights, brightened to the power of all: fewer shadow rays for training pictures."""
-    power = lights[:, 12:15].sum(1) * lights[:, 15]
-    if len(lights) <= count:
-        return lights
-    chosen = lights[np.sort(np.argsort(-power, kind="stable")[:count])].copy()
-    chosen[:, 12:15] *= power.sum() / (chosen[:, 12:15].sum(1) * chosen[:, 15]).sum()
-    return chosen
+    rgb, depth, ids = np.zeros((h, w, 3), np.float32), np.zeros((h, w), np.float32), np.zeros((h, w), np.int32)
+    lens, pose = lens_of(camera), np.ascontiguousarray(camera.world_from_cam, np.float64)
+    if bounces == 0:
+        cells = Cells(*camera_cells(scene.prims, *lens, pose, w, h))
+        rays = w * samples**2
+        drawing.draw_kernel(
+            scene.solids, scene.look, scene.main_lighting, scene.shadows, cells, np.array(lens), pose, samples, rgb,
+            depth, ids, np.zeros_like(rgb), np.zeros((rays, 5)), np.zeros((rays, 3), np.int64), np.zeros((rays, 6)),
+        )  # fmt: skip
+        return rgb, depth
+    make_paths_ready()
+    own_colour = np.zeros((h, w, 3), np.float32)
+    paths.path_kernel(
+        scene.solids, scene.look, scene.lighting, *lens, pose, samples, bounces, seed, rgb, own_colour, depth, ids
+    )
+    return denoise(rgb, own_colour, ids, depth), depth
 
 
 def render_depth(scene: PackedScene, camera: Camera) -> NDArray[np.float32]:
     """Z-depth in metres (H, W) of a camera."""
     depth = np.zeros((camera.height, camera.width), np.float32)
-    shading.depth_kernel(
-        scene.prims, scene.bounds, scene.skip, scene.leaf, scene.room,
-        *lens_of(camera), camera.world_from_cam, depth,
-    )  # fmt: skip
+    pose = np.ascontiguousarray(camera.world_from_cam, np.float64)
+    drawing.depth_kernel(scene.solids, *lens_of(camera), pose, depth)
     return depth
 
 

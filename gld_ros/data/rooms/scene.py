@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,12 +11,17 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from gld_ros.data.rooms.cells import Cells, light_cells, sun_cells
 from gld_ros.data.rooms.kernels import make_ready
+from gld_ros.data.rooms.lighting import Lighting, Shadows
+from gld_ros.data.rooms.surfaces import Look
 from gld_ros.data.rooms.textures import TextureSet
-from gld_ros.data.rooms.tracer import BOX, CYLINDER, ELLIPSOID, sah_tree
+from gld_ros.data.rooms.tracer import BOX, CYLINDER, ELLIPSOID, LAMP, OPAQUE, WINDOW, Solids
+from gld_ros.data.rooms.trees import sah_tree
+
+__all__ = ["LAMP", "OPAQUE", "WINDOW", "PackedScene", "SceneBuilder", "Vec3"]
 
 Vec3 = tuple[float, float, float]
-OPAQUE, LAMP, WINDOW = 0, 1, 2  # how a solid treats light: stops it, lets its own lamp through, lets the sun through
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,6 +41,47 @@ class PackedScene:
     lights: NDArray[np.float64]  # (L, 16)
     sun: NDArray[np.float64]  # (6,) direction towards it, irradiance r g b
     ambient: NDArray[np.float64]  # (3,)
+
+    @functools.cached_property
+    def solids(self) -> Solids:
+        """Geometry for the kernels."""
+        rank = np.zeros(len(self.prims), np.int32)
+        order = self.leaf[self.leaf >= 0]
+        rank[order] = np.arange(len(order))
+        return Solids(
+            self.prims, self.mats, self.gate, self.bounds, self.skip, self.leaf, rank, self.room, self.room_mats
+        )
+
+    @functools.cached_property
+    def look(self) -> Look:
+        """Materials and textures for the kernels."""
+        return Look(self.table, self.textures.texels, self.textures.offsets, self.textures.linear)
+
+    @functools.cached_property
+    def lighting(self) -> Lighting:
+        """All light sources."""
+        return Lighting(self.lights, self.sun, self.ambient)
+
+    @functools.cached_property
+    def main_lighting(self) -> Lighting:
+        """The strongest light sources, for training pictures."""
+        return Lighting(main_lights(self.lights), self.sun, self.ambient)
+
+    @functools.cached_property
+    def shadows(self) -> Shadows:
+        """What stands in the way of the main lights."""
+        *sun, frame = sun_cells(self.prims, self.gate, self.room, self.sun)
+        return Shadows(Cells(*light_cells(self.prims, self.gate, self.main_lighting.lights)), Cells(*sun), frame)
+
+
+def main_lights(lights: NDArray[np.float64], count: int = 2) -> NDArray[np.float64]:
+    """The strongest lights, brightened to the power of all: fewer shadow rays for training pictures."""
+    power = lights[:, 12:15].sum(1) * lights[:, 15]
+    if len(lights) <= count:
+        return lights
+    chosen = lights[np.sort(np.argsort(-power, kind="stable")[:count])].copy()
+    chosen[:, 12:15] *= power.sum() / (chosen[:, 12:15].sum(1) * chosen[:, 15]).sum()
+    return chosen
 
 
 @dataclass

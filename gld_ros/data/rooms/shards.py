@@ -12,7 +12,7 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +26,7 @@ from gld_ros.data.rooms.render import RenderConfig, RenderedScene, render_scene
 from gld_ros.errors import GldError
 
 SHARD_SCENES = 50
+ASSETS = ("photos",)  # fields of RenderConfig that name files
 TRAINING_MOTIONS = (
     MotionConfig("orbit", (0.08, 0.7), camera_height_m=(0.4, 1.7)),
     MotionConfig("drive", (0.15, 1.0), camera_height_m=(0.25, 1.3)),
@@ -58,9 +59,29 @@ def stack(scenes: list[RenderedScene]) -> SceneArrays:
     )
 
 
-def config_hash(config: RenderConfig, *extra: object) -> str:
-    """Ten hex digits that change with anything that changes the pictures."""
-    text = json.dumps([dataclasses.asdict(config), [str(e) for e in extra]], sort_keys=True)
+def asset_digests(config: RenderConfig, recorded: Mapping[str, str] | None = None) -> dict[str, str]:
+    """What identifies the asset files of a config: their content, wherever they lie.
+
+    A file that is gone has the digest in ``recorded``; without one, raises GldError.
+    """
+    digests = {}
+    for name in ASSETS:
+        path = getattr(config, name)
+        if path is None:
+            continue
+        if Path(path).is_file():
+            digests[name] = hashlib.sha256(Path(path).read_bytes()).hexdigest()[:16]
+        elif recorded and name in recorded:
+            digests[name] = recorded[name]
+        else:
+            raise GldError(f"{name} file {path} does not exist: run tools/fetch_assets, or leave it out of the config")
+    return digests
+
+
+def config_hash(config: RenderConfig, *extra: object, assets: Mapping[str, str] | None = None) -> str:
+    """Ten hex digits that change with anything that changes the pictures; ``assets`` as ``asset_digests`` gives."""
+    fields = dataclasses.asdict(config) | dict(assets or {})
+    text = json.dumps([fields, [str(e) for e in extra]], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:10]
 
 
@@ -71,13 +92,26 @@ def write_shards(
 
     Returns the views rendered per second. Raises GldError when ``out`` holds another config or cannot be written.
     """
-    tag = config_hash(config, TRAINING_MOTIONS, seed, views, width, height)
     index = out / "rooms.json"
     try:
         out.mkdir(parents=True, exist_ok=True)
-        if index.exists() and json.loads(index.read_text()).get("hash") != tag:
-            raise GldError(f"{out} holds rooms of another configuration: choose another folder or delete it")
-        index.write_text(json.dumps({"hash": tag, "views": views, "size": [width, height], "seed": seed}) + "\n")
+        found = json.loads(index.read_text()) if index.exists() else {}
+        if not isinstance(found, dict):
+            raise ValueError("not an object")
+        assets = asset_digests(config, found.get("assets"))
+        tag = config_hash(config, TRAINING_MOTIONS, seed, views, width, height, assets=assets)
+        if found and found.get("hash") != tag:
+            raise GldError(
+                f"{out} holds rooms of another configuration (hash {found.get('hash')}, wanted {tag}): choose another "
+                "folder or delete it"
+            )
+        entry = {"hash": tag, "views": views, "size": [width, height], "seed": seed, "assets": assets}
+        if entry != found:
+            partial = index.with_name(".rooms.json.partial")
+            partial.write_text(json.dumps(entry) + "\n")
+            os.replace(partial, index)
+    except ValueError as error:
+        raise GldError(f"{index} is damaged ({error}): delete {out} and render again") from error
     except OSError as error:
         raise GldError(f"cannot write rooms to {out}: {error}: choose a writable folder with free space") from error
     started, rendered = time.perf_counter(), 0

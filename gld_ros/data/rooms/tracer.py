@@ -7,10 +7,12 @@ Randomness is a hash of (seed, pixel, sample): the same call gives the same pict
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
-from gld_ros.data.rooms.jit import kernel
+from gld_ros.data.rooms.jit import pure
 
 BOX, CYLINDER, ELLIPSOID = 0, 1, 2
 # columns of the primitive table
@@ -20,18 +22,34 @@ TEXTURE, SCALE, TINT_R, TINT_G, TINT_B, EMISSION, GLOSS, SUN_GATE = range(8)
 # columns of the light table: a parallelogram centre +- u +- v, radiating radiance r g b along its normal
 LX, LY, LZ, UX, UY, UZ, VX, VY, VZ, NX, NY, NZ, LR, LG, LB, AREA = range(16)
 
+OPAQUE, LAMP, WINDOW = 0, 1, 2  # how a solid treats light: stops it, lets its own lamp through, lets the sun through
+
 FAR = 1e30
 EPS = 1e-4
 ROOM = -1  # primitive index of the walls
 
 
-@kernel
-def _inverse(x: float) -> float:
+class Solids(NamedTuple):
+    """Geometry of a room."""
+
+    prims: NDArray[np.float64]  # (N, 11)
+    mats: NDArray[np.int32]  # (N, 6) material of each face
+    gate: NDArray[np.int8]  # (N,) OPAQUE, LAMP or WINDOW
+    bounds: NDArray[np.float64]  # (M, 6) tree boxes, depth first
+    skip: NDArray[np.int32]  # (M,) next node when a box is missed
+    leaf: NDArray[np.int32]  # (M,) primitive of a leaf, -1 = inner
+    rank: NDArray[np.int32]  # (N,) place in the tree; the first wins where two surfaces coincide
+    room: NDArray[np.float64]  # (6,) x0 x1 y0 y1 z0 z1
+    room_mats: NDArray[np.int32]  # (6,)
+
+
+@pure
+def inverse(x: float) -> float:
     return 1.0 / x if abs(x) > 1e-12 else (1e12 if x >= 0 else -1e12)
 
 
-@kernel
-def _hit_primitive(prims, i, ox, oy, oz, dx, dy, dz, tmax):
+@pure
+def hit_primitive(prims, i, ox, oy, oz, dx, dy, dz, tmax):
     """Nearest hit (t, face) of a ray with primitive i, t = FAR when missed."""
     c = prims[i, COS]
     s = prims[i, SIN]
@@ -45,9 +63,9 @@ def _hit_primitive(prims, i, ox, oy, oz, dx, dy, dz, tmax):
     ez = dz
     kind = prims[i, KIND]
     if kind == BOX:
-        ix = _inverse(ex)
-        iy = _inverse(ey)
-        iz = _inverse(ez)
+        ix = inverse(ex)
+        iy = inverse(ey)
+        iz = inverse(ez)
         near = -FAR
         far = FAR
         face = 0
@@ -123,16 +141,12 @@ def _hit_primitive(prims, i, ox, oy, oz, dx, dy, dz, tmax):
     return FAR, 0
 
 
-@kernel
-def closest(prims, bounds, skip, leaf, room, ox, oy, oz, dx, dy, dz, tmax):
-    """First hit along a ray: (t, primitive or ROOM, face). The tree is walked in stored order with skip links."""
-    ix = _inverse(dx)
-    iy = _inverse(dy)
-    iz = _inverse(dz)
-    # leaving the room box: the wall is the nearest exit
-    tx = ((room[1] if dx >= 0 else room[0]) - ox) * ix
-    ty = ((room[3] if dy >= 0 else room[2]) - oy) * iy
-    tz = ((room[5] if dz >= 0 else room[4]) - oz) * iz
+@pure
+def leave_room(room, ox, oy, oz, dx, dy, dz):
+    """Where a ray meets the walls: (t, face)."""
+    tx = ((room[1] if dx >= 0 else room[0]) - ox) * inverse(dx)
+    ty = ((room[3] if dy >= 0 else room[2]) - oy) * inverse(dy)
+    tz = ((room[5] if dz >= 0 else room[4]) - oz) * inverse(dz)
     best = tx
     face = 1 if dx >= 0 else 0
     if ty < best:
@@ -141,7 +155,19 @@ def closest(prims, bounds, skip, leaf, room, ox, oy, oz, dx, dy, dz, tmax):
     if tz < best:
         best = tz
         face = 5 if dz >= 0 else 4
-    best = min(best, tmax)
+    return best, face
+
+
+@pure
+def closest(solids, ox, oy, oz, dx, dy, dz):
+    """First hit along a ray: (t, primitive or ROOM, face). The tree is walked in stored order with skip links."""
+    bounds = solids.bounds
+    skip = solids.skip
+    leaf = solids.leaf
+    ix = inverse(dx)
+    iy = inverse(dy)
+    iz = inverse(dz)
+    best, face = leave_room(solids.room, ox, oy, oz, dx, dy, dz)
     hit = ROOM
     node = 0
     count = skip.shape[0]
@@ -156,7 +182,7 @@ def closest(prims, bounds, skip, leaf, room, ox, oy, oz, dx, dy, dz, tmax):
         far = min(min(max(ax, bx), max(ay, by)), min(max(az, bz), best))
         if near <= far:
             if leaf[node] >= 0:
-                t, f = _hit_primitive(prims, leaf[node], ox, oy, oz, dx, dy, dz, best)
+                t, f = hit_primitive(solids.prims, leaf[node], ox, oy, oz, dx, dy, dz, best)
                 if t < best:
                     best = t
                     hit = leaf[node]
@@ -167,12 +193,15 @@ def closest(prims, bounds, skip, leaf, room, ox, oy, oz, dx, dy, dz, tmax):
     return best, hit, face
 
 
-@kernel
-def blocked(prims, bounds, skip, leaf, gate, ox, oy, oz, dx, dy, dz, tmax):
+@pure
+def blocked(solids, ox, oy, oz, dx, dy, dz, tmax):
     """True when a primitive that is not a light gate lies nearer than tmax."""
-    ix = _inverse(dx)
-    iy = _inverse(dy)
-    iz = _inverse(dz)
+    bounds = solids.bounds
+    skip = solids.skip
+    leaf = solids.leaf
+    ix = inverse(dx)
+    iy = inverse(dy)
+    iz = inverse(dz)
     node = 0
     count = skip.shape[0]
     while node < count:
@@ -186,75 +215,11 @@ def blocked(prims, bounds, skip, leaf, gate, ox, oy, oz, dx, dy, dz, tmax):
         far = min(min(max(ax, bx), max(ay, by)), min(max(az, bz), tmax))
         if near <= far:
             i = leaf[node]
-            if i >= 0 and not gate[i]:
-                t, _ = _hit_primitive(prims, i, ox, oy, oz, dx, dy, dz, tmax)
+            if i >= 0 and not solids.gate[i]:
+                t, _ = hit_primitive(solids.prims, i, ox, oy, oz, dx, dy, dz, tmax)
                 if t < tmax:
                     return True
             node += 1
         else:
             node = skip[node]
     return False
-
-
-@kernel
-def _half_area(low, high):
-    x = high[0] - low[0]
-    y = high[1] - low[1]
-    z = high[2] - low[2]
-    return x * y + y * z + z * x
-
-
-@kernel
-def sah_tree(low, high, bounds, skip, leaf):
-    """Binary tree over boxes low, high (N, 3), split where the surface-area heuristic is least, written depth first."""
-    n = low.shape[0]
-    order = np.arange(n)
-    first = np.zeros(2 * n, np.int64)  # stack of index ranges still to be written
-    last = np.zeros(2 * n, np.int64)
-    first[0] = 0
-    last[0] = n
-    top = 1
-    node = 0
-    right_cost = np.zeros(n)
-    while top > 0:
-        top -= 1
-        a = first[top]
-        b = last[top]
-        for k in range(3):
-            bounds[node, k] = low[order[a:b], k].min()
-            bounds[node, 3 + k] = high[order[a:b], k].max()
-        skip[node] = node + 2 * (b - a) - 1
-        if b - a == 1:
-            leaf[node] = order[a]
-            node += 1
-            continue
-        node += 1
-        best = FAR
-        best_axis = 0
-        split = a + 1
-        for axis in range(3):
-            members = order[a:b].copy()
-            members = members[np.argsort(low[members, axis] + high[members, axis], kind="mergesort")]
-            lo = np.full(3, FAR)
-            hi = np.full(3, -FAR)
-            for i in range(b - a - 1, 0, -1):
-                lo = np.minimum(lo, low[members[i]])
-                hi = np.maximum(hi, high[members[i]])
-                right_cost[i] = _half_area(lo, hi) * (b - a - i)
-            lo = np.full(3, FAR)
-            hi = np.full(3, -FAR)
-            for i in range(1, b - a):
-                lo = np.minimum(lo, low[members[i - 1]])
-                hi = np.maximum(hi, high[members[i - 1]])
-                cost = _half_area(lo, hi) * i + right_cost[i]
-                if cost < best:
-                    best = cost
-                    best_axis = axis
-                    split = a + i
-        members = order[a:b].copy()
-        order[a:b] = members[np.argsort(low[members, best_axis] + high[members, best_axis], kind="mergesort")]
-        first[top] = split
-        last[top] = b
-        first[top + 1] = a
-        last[top + 1] = split
-        top += 2
