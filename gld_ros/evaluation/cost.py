@@ -6,7 +6,8 @@ torch's counter misses on CPU tensors. GLD specification section 13.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import functools
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -18,13 +19,19 @@ from gld_ros.model.depth_head import DepthHead
 from gld_ros.model.dit import DiT, DiTInputs
 from gld_ros.model.encoder import Encoder
 from gld_ros.model.rgb_decoder import RgbDecoder
+from gld_ros.model.sampler import count_evaluations
+from gld_ros.synthesis.presets import NetworkPreset
 
 ENCODER = "encoder, all blocks, all views"
 CONDITIONS = "encoder to level 1, condition views"
 CLS = "encoder to level 1, first condition view alone"
 PROPAGATION = "propagation to levels 2 and 3, all views"
 LEVEL1 = "level-1 transformer, one forward"
+LEVEL1_ONCE = "  its constants, once a sampling"
+LEVEL1_WIDE = "  its wide half alone, one forward"
 CASCADE = "cascade transformer, one forward"
+CASCADE_ONCE = "  cascade's constants, once a sampling"
+CASCADE_WIDE = "  cascade's wide half alone, one forward"
 RGB = "RGB decoder, all views"
 DEPTH = "depth and ray head, all views"
 DEPTH_REFERENCE = "  with the unread convolutions the reference also runs"
@@ -41,7 +48,8 @@ class Cost:
     attention_flops: int  # share of ``flops`` in batched matrix products: attention scores and values
 
 
-def part_costs(config: ModelConfig, size: tuple[int, int], views: int, cond_num: int) -> list[Cost]:
+@functools.lru_cache(maxsize=16)  # counting the released model takes seconds
+def part_costs(config: ModelConfig, size: tuple[int, int], views: int, cond_num: int) -> tuple[Cost, ...]:
     """One row per part for pictures of ``size`` = (W, H), ``cond_num`` of the ``views`` being conditions."""
     patch, channels = config.encoder.patch, config.encoder.channels
     width, height = size
@@ -56,10 +64,10 @@ def part_costs(config: ModelConfig, size: tuple[int, int], views: int, cond_num:
         _cost(CONDITIONS, None, lambda: encoder(pictures[:, :cond_num], 1)),
         _cost(CLS, None, lambda: encoder(pictures[:, :1], 1)),
         _cost(PROPAGATION, None, lambda: encoder.propagate(level, level[:, :, 0], grid)),
-        _dit_cost(LEVEL1, config.level1, grid, views, cond_num),
+        *_dit_costs((LEVEL1, LEVEL1_ONCE, LEVEL1_WIDE), config.level1, grid, views, cond_num),
     ]
     if config.cascade is not None:
-        rows.append(_dit_cost(CASCADE, config.cascade, grid, views, cond_num))
+        rows += _dit_costs((CASCADE, CASCADE_ONCE, CASCADE_WIDE), config.cascade, grid, views, cond_num)
     joined = level.repeat(1, 1, 1, 4)
     rows += [
         _cost(RGB, rgb, lambda: rgb(joined, grid)),
@@ -67,19 +75,45 @@ def part_costs(config: ModelConfig, size: tuple[int, int], views: int, cond_num:
         _cost(DEPTH_REFERENCE, None, lambda: _reference_head(depth, level, grid)),
         _cost(DEPTH_ONLY, None, lambda: depth([level] * 4, grid, rays=False)),
     ]
-    return rows
+    return tuple(rows)
 
 
 def request_flops(
-    rows: list[Cost], config: ModelConfig, level1: SamplerConfig, cascade: SamplerConfig, rays: bool = True
+    rows: Sequence[Cost],
+    config: ModelConfig,
+    level1: SamplerConfig,
+    cascade: SamplerConfig,
+    rays: bool = True,
+    decoded: float = 1.0,
 ) -> tuple[int, int]:
-    """Operations and transformer evaluations of one whole request whose parts ``part_costs`` counted."""
+    """Operations and transformer evaluations of one whole request whose parts ``part_costs`` counted.
+
+    ``decoded`` is the share of the views that pictures and depth are made of.
+    """
     flops = {row.part: row.flops for row in rows}
-    first = evaluations(level1)
-    second = 0 if config.cascade is None else evaluations(cascade)
-    total = flops[CONDITIONS] + flops[CLS] + flops[PROPAGATION] + flops[RGB] + flops[DEPTH if rays else DEPTH_ONLY]
-    total += first * flops[LEVEL1] + second * flops.get(CASCADE, 0)
-    return total, first + second
+    total = flops[CONDITIONS] + flops[CLS] + flops[PROPAGATION]
+    total += round(decoded * (flops[RGB] + flops[DEPTH if rays else DEPTH_ONLY]))
+    total += _sampling_flops(level1, *(flops[part] for part in (LEVEL1, LEVEL1_ONCE, LEVEL1_WIDE)))
+    forwards = count_evaluations(level1).forwards
+    if config.cascade is not None:
+        total += _sampling_flops(cascade, *(flops[part] for part in (CASCADE, CASCADE_ONCE, CASCADE_WIDE)))
+        forwards += count_evaluations(cascade).forwards
+    return total, forwards
+
+
+def preset_flops(config: ModelConfig, preset: NetworkPreset, size: tuple[int, int], views: int, cond_num: int) -> int:
+    """Operations of one request of ``views`` views with nothing kept from earlier ones and poses trusted."""
+    rows = part_costs(config, size, views, cond_num)
+    decoded = 1.0 if preset.decode_conditions else 1 - cond_num / views
+    return request_flops(rows, config, preset.level1, preset.cascade, preset.decode_conditions, decoded)[0]
+
+
+def _sampling_flops(sampler: SamplerConfig, forward: int, once: int, wide: int) -> int:
+    """``forward`` counts constants, both halves; ``once`` the constants; ``wide`` the wide half."""
+    runs = count_evaluations(sampler)
+    if not sampler.reuse:
+        return runs.forwards * forward
+    return once * (2 if sampler.guidance > 1 else 1) + runs.forwards * wide + runs.encoded * (forward - once - wide)
 
 
 def cost_table(config: ModelConfig, sizes: list[tuple[int, int]], views: int, cond_num: int) -> str:
@@ -96,12 +130,10 @@ def cost_table(config: ModelConfig, sizes: list[tuple[int, int]], views: int, co
     return "\n".join(lines)
 
 
-def evaluations(sampler: SamplerConfig) -> int:
-    """Transformer forwards of one sampling."""
-    return (sampler.points - 1) * (2 if sampler.guidance > 1 else 1)
-
-
-def _dit_cost(part: str, dit_config: DiTConfig, grid: tuple[int, int], views: int, cond_num: int) -> Cost:
+def _dit_costs(
+    parts: tuple[str, str, str], dit_config: DiTConfig, grid: tuple[int, int], views: int, cond_num: int
+) -> list[Cost]:
+    """A whole forward, what of it is constant over a sampling, and the wide half."""
     patch = dit_config.patch
     with torch.device("meta"):
         dit = DiT(dit_config)
@@ -117,7 +149,14 @@ def _dit_cost(part: str, dit_config: DiTConfig, grid: tuple[int, int], views: in
             torch.empty(1, views, dit_config.warp_channels, *grid) if dit_config.warp_channels else None,
         )
         t = torch.empty(1)
-    return _cost(part, dit, lambda: dit(latent, t, inputs))
+        condition, time = dit.prepare(inputs), dit.embed_time(t)
+        encoded = dit.encode(latent, time, condition)
+    forward, once, wide = parts
+    return [
+        _cost(forward, dit, lambda: dit(latent, t, inputs)),
+        _cost(once, None, lambda: dit.prepare(inputs)),
+        _cost(wide, None, lambda: dit(latent, t, condition, time, encoded)),
+    ]
 
 
 def _reference_head(depth: DepthHead, level: Tensor, grid: tuple[int, int]) -> None:

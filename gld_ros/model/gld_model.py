@@ -86,6 +86,10 @@ class GldModel(nn.Module):
 
         Raises GldError on zero views, non-finite pixels or a size the patch does not divide.
         """
+        return self.encode_with_cls(rgb)[0]
+
+    def encode_with_cls(self, rgb: Tensor) -> tuple[Latents, Tensor]:
+        """``encode``, and the raw level-1 class vector of each view that comes with it, (B, V, D)."""
         self._check_pictures(rgb)
         grid = grid_of(rgb, self.config.encoder.patch)
         raw = self.encoder(rgb, last_level=1, depth=depth)
@@ -93,7 +97,7 @@ class GldModel(nn.Module):
             tokens_to_map(self.level_statistics(level).normalise(tokens[:, :, 1:]), grid)
             for level, tokens in enumerate(raw)
         )
-        return Latents(level0, level1)
+        return Latents(level0, level1), raw[1][:, :, 0].float()
 
     def propagation_cls(self, rgb: Tensor) -> Tensor:
         """The raw level-1 class vector of the first condition view that every view gets, (B, D).

@@ -13,19 +13,21 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn.functional import avg_pool2d
 
 from gld_ros.errors import GldError, Status
 from gld_ros.model.camera_map import RelativeCameras, relative_cameras
 from gld_ros.model.config import SamplerConfig
 from gld_ros.model.depth_head import DepthOutput
-from gld_ros.model.dit import DiTInputs
 from gld_ros.model.encoder import grid_of
 from gld_ros.model.gld_model import GldModel, Latents, Stage
 from gld_ros.model.precision import full_fp32
 from gld_ros.model.sampler import sample
+from gld_ros.synthesis.features import FeatureCache, ViewFeatures, encode_views, encodes_views_alone, joined
 
 logger = logging.getLogger(__name__)
 GldProgress = Callable[[str, int, int], None]  # stage, update i of n begins; may raise to stop
+GldHurry = Callable[[str, int, int], bool]  # stage, update i of n: must it be the last one?
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,79 +43,140 @@ class GldRequest:
     noise: Latents | None = None  # starting noise of all views instead of a drawn one
     warp_rgb: Tensor | None = None  # (B, V, 3, H, W) a geometric guess of each view, for models that use one
     warp_coverage: Tensor | None = None  # (B, V, H, W) where the guess is known, in [0, 1]
+    cond_keys: tuple[str, ...] = ()  # names of the C condition views in a ``FeatureCache``; one scene only
+    start: Latents | None = None  # (B, V - C, D, h, w) where targets start with samplers that start below time 1;
+    # None: at the geometric guess
+    samples: int = 1  # pictures of each scene, drawn with seed, seed + 1, …; the batch of the output is samples x B
     rgb: bool = True
     depth: bool = True
     rays: bool = True
+    decode_conditions: bool = True  # False: pictures and depth of the targets only
 
 
 @dataclass(frozen=True, eq=False)
 class GldOutput:
-    """What the network makes of all V views, condition views included."""
+    """What the network makes; V views, condition views included, unless they were not to be decoded."""
 
-    rgb: Tensor | None  # (B, V, 3, H, W), not clipped
-    depth: DepthOutput | None  # in the network's own scale per scene
+    rgb: Tensor | None  # (B, V or T, 3, H, W), not clipped
+    depth: DepthOutput | None  # (B, V or T, …) in the network's own scale per scene
     latents: Latents  # generated, normalised
     levels: list[Tensor]  # raw levels 0..3, (B, V, N, D)
     conditions: Latents
     cls: Tensor  # (B, D) raw class vector used in propagation
     cameras: RelativeCameras
+    updates: tuple[int, int]  # sampler updates run: level 1, cascade
     notes: tuple[str, ...]  # degraded modes, said aloud
 
 
 @torch.no_grad()
-def generate(model: GldModel, request: GldRequest, progress: GldProgress | None = None) -> GldOutput:
+def generate(
+    model: GldModel,
+    request: GldRequest,
+    progress: GldProgress | None = None,
+    hurry: GldHurry | None = None,
+    cache: FeatureCache | None = None,
+) -> GldOutput:
     """Run one request.
 
-    ``progress`` is called before every sampler update and may raise to cancel.
+    ``progress`` is called before every sampler update and may raise to cancel; ``hurry`` may make an update the last
+    one of its stage; ``cache`` keeps features of condition views that have keys.
     Raises GldError on pictures or cameras that cannot be used, naming the limit.
     """
     notes = check(model, request)
-    rgb = request.cond_rgb.to(model.device)
-    grid = grid_of(rgb, model.config.encoder.patch)
-
-    conditions = model.encode(rgb)
-    cls = model.propagation_cls(rgb)
-    cameras = relative_cameras(request.world_from_cam, request.K, model.config.camera)
+    grid = grid_of(request.cond_rgb, model.config.encoder.patch)
+    count = request.cond_rgb.shape[1]
+    if cache is not None and request.cond_keys:
+        features = cache.features(model, request.cond_keys, request.cond_rgb)
+    else:
+        features = encode_views(model, request.cond_rgb)
     warp = None
-    if request.warp_rgb is not None and model.config.level1.warp_channels:
-        warp = model.encode(request.warp_rgb.to(model.device))
+    if request.warp_rgb is not None and (model.config.level1.warp_channels or _starts_warm(model, request)):
+        warp = _encode_guess(model, request, features)
+    coverage = None
+    if request.warp_coverage is not None:
+        coverage = avg_pool2d(request.warp_coverage.to(model.device).float(), model.config.encoder.patch)
+    start = _start(features.latents, request.start, warp) if _starts_warm(model, request) else None
 
-    def inputs(stage: Stage, source: Tensor | None = None) -> DiTInputs:
-        coverage = None
-        if request.warp_coverage is not None:
-            patch = model.config.encoder.patch
-            coverage = torch.nn.functional.avg_pool2d(request.warp_coverage.to(model.device).float(), patch)
-        return model.dit_inputs(stage, conditions, cameras, source, warp, coverage)
+    def tiled(x: Tensor) -> Tensor:
+        return x if request.samples == 1 else x.repeat(request.samples, *(1,) * (x.dim() - 1))
 
-    def run(stage: Stage, stage_inputs: DiTInputs, noise: Tensor, sampler: SamplerConfig) -> Tensor:
-        report = None if progress is None else lambda step, steps, _: progress(stage, step, steps)
-        with model.diffusion(stage) as dit:
-            return sample(dit, stage_inputs, noise, sampler, report)
+    def tiled_latents(latents: Latents | None) -> Latents | None:
+        return None if latents is None else Latents(tiled(latents.level0), tiled(latents.level1))
 
+    conditions, warp, start = (tiled_latents(x) for x in (features.latents, warp, start))
+    assert conditions is not None
+    cls, coverage = tiled(features.cls), None if coverage is None else tiled(coverage)
+    cameras = relative_cameras(tiled(request.world_from_cam), tiled(request.K), model.config.camera)
     noise = request.noise or draw_noise(model, request, grid)
+    updates: dict[Stage, int] = {"level1": 0, "cascade": 0}
+
+    def run(stage: Stage, sampler: SamplerConfig, source: Tensor | None = None) -> Tensor:
+        def on_step(step: int, steps: int, _: Tensor) -> None:
+            if progress is not None:
+                progress(stage, step, steps)
+            updates[stage] = step + 1
+
+        inputs = model.dit_inputs(stage, conditions, cameras, source, warp, coverage)
+        drawn = model.stage_latents(noise, stage).to(model.device)
+        guess = None if start is None else model.stage_latents(start, stage)
+        asked = None if hurry is None else functools.partial(hurry, stage)
+        with model.diffusion(stage) as dit:
+            return sample(dit, inputs, drawn, sampler, on_step, asked, guess)
+
     first, second = request.level1 or model.config.sampler, request.cascade or model.config.sampler
     if model.config.joint:
-        both = run("level1", inputs("level1"), model.stage_latents(noise, "level1").to(model.device), first)
-        level0, level1 = both.chunk(2, dim=2)
+        level0, level1 = run("level1", first).chunk(2, dim=2)
     else:
-        level1 = run("level1", inputs("level1"), noise.level1.to(model.device), first)
-        level0 = run("cascade", inputs("cascade", source=level1), noise.level0.to(model.device), second)
+        level1 = run("level1", first)
+        level0 = run("cascade", second, source=level1)
 
     latents = Latents(level0, level1)
     levels = model.decoder_levels(latents, cls)
-    picture = model.decode_rgb(levels, grid) if request.rgb else None
-    depth = None
-    if request.depth:
-        with full_fp32(model.device.type):
-            depth = model.depth_head(model.layer_normed(levels), grid, rays=request.rays)
-    return GldOutput(picture, depth, latents, levels, conditions, cls, cameras, notes)
+    shown = levels if request.decode_conditions else [level[:, count:] for level in levels]
+    picture = model.decode_rgb(shown, grid) if request.rgb else None
+    depth = decode_depth(model, shown, grid, request.rays) if request.depth else None
+    ran = (updates["level1"], updates["cascade"])
+    return GldOutput(picture, depth, latents, levels, conditions, cls, cameras, ran, notes)
+
+
+def decode_depth(model: GldModel, levels: list[Tensor], grid: tuple[int, int], rays: bool) -> DepthOutput:
+    """Depth and, if asked for, rays of raw levels 0..3 of some views."""
+    with full_fp32(model.device.type):
+        output: DepthOutput = model.depth_head(model.layer_normed(levels), grid, rays=rays)
+    return output
+
+
+def _starts_warm(model: GldModel, request: GldRequest) -> bool:
+    return any((s or model.config.sampler).start < 1 for s in (request.level1, request.cascade))
+
+
+def _start(conditions: Latents, targets: Latents | None, warp: Latents | None) -> Latents:
+    """Condition views start at what they are, targets at given latents or at the geometric guess."""
+    count = conditions.level0.shape[1]
+    if targets is None and warp is not None:
+        targets = Latents(warp.level0[:, count:], warp.level1[:, count:])
+    if targets is None:
+        raise GldError("the sampler starts below time 1: latents to start from or a geometric guess must be given")
+    return joined([conditions, targets])
+
+
+def _encode_guess(model: GldModel, request: GldRequest, features: ViewFeatures) -> Latents:
+    """Latents of the geometric guess; condition views that guess themselves have been encoded already."""
+    assert request.warp_rgb is not None
+    count = request.cond_rgb.shape[1]
+    if encodes_views_alone(model) and torch.equal(request.warp_rgb[:, :count], request.cond_rgb):
+        return joined([features.latents, model.encode(request.warp_rgb[:, count:].to(model.device))])
+    return model.encode(request.warp_rgb.to(model.device))
 
 
 def draw_noise(model: GldModel, request: GldRequest, grid: tuple[int, int]) -> Latents:
     """Starting noise from the seed; drawn on the CPU so that every device gets the same numbers."""
-    generator = torch.Generator().manual_seed(request.seed)
     shape = (*request.K.shape[:2], model.config.encoder.channels, *grid)
-    level1, level0 = (torch.randn(shape, generator=generator).to(model.device) for _ in range(2))
+    drawn = []
+    for n in range(request.samples):
+        generator = torch.Generator().manual_seed(request.seed + n)
+        drawn.append([torch.randn(shape, generator=generator).to(model.device) for _ in range(2)])
+    level1, level0 = (torch.cat(parts) for parts in zip(*drawn, strict=True))
     return Latents(level0, level1)
 
 
@@ -133,6 +196,10 @@ def check(model: GldModel, request: GldRequest) -> tuple[str, ...]:
     for name, guess in (("warp_rgb", request.warp_rgb), ("warp_coverage", request.warp_coverage)):
         if guess is not None and guess.shape[:2] != (scenes, views):
             raise GldError(f"{name} is {tuple(guess.shape)}, must begin with ({scenes}, {views}): one per view")
+    if request.samples < 1:
+        raise GldError(f"samples is {request.samples}, must be at least 1")
+    if request.cond_keys and (scenes, conditions) != (1, len(request.cond_keys)):
+        raise GldError(f"{len(request.cond_keys)} cond_keys for {scenes} scenes of {conditions} condition views")
     notes = []
     if model.config.level1.warp_channels and (request.warp_rgb is None or request.warp_coverage is None):
         notes.append("no geometric guess was given, which this model was trained with: quality may drop")

@@ -1,10 +1,12 @@
-"""Presets of the classical engine, and what a request will cost with them."""
+"""Presets of both engines, and what a request will cost with them."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 
 from gld_ros.geometry.camera import Camera
+from gld_ros.model.config import ModelConfig, SamplerConfig
 
 SMALLEST_PX = 8  # least side of a working picture: two 9 px windows would not fit in less
 
@@ -24,6 +26,71 @@ PRESETS = {
     "fast": ClassicalPreset(128, 32),
 }
 FASTEST = "fast"
+
+FEW_UPDATES = 8  # a model whose own sampler has no more was trained for few
+
+
+@dataclass(frozen=True)
+class NetworkPreset:
+    """One way of running a request through the network."""
+
+    level1: SamplerConfig  # a joint model's only stage
+    cascade: SamplerConfig
+    geometry: str  # preset of the classical engine that observed pixels come from
+    keep_features: bool = True  # condition views are encoded once, not in every request
+    decode_conditions: bool = False  # also make pictures and depth of the condition views, which nobody asked for
+
+    def with_updates(self, updates: int) -> NetworkPreset:
+        """The same with at most this many updates a stage."""
+        first, second = (replace(s, points=min(s.points, updates + 1)) for s in (self.level1, self.cascade))
+        return replace(self, level1=first, cascade=second)
+
+
+def network_presets(config: ModelConfig) -> dict[str, NetworkPreset]:
+    """The presets of a model.
+
+    ``reference`` is the plain path of GLD specification section 10 in every model: 49 guided Euler updates, nothing
+    kept, everything decoded. The others save what changes nothing, and for the released model trade quality for time
+    with settings that are computed from its operation counts and not proven on its weights.
+    """
+    plain = replace(_plain_sampler(config), reuse=False)
+    reference = NetworkPreset(plain, plain, "reference", keep_features=False, decode_conditions=True)
+    own = config.sampler
+    if own.points - 1 <= FEW_UPDATES:
+        return {
+            "reference": reference,
+            "full": _one_sampler(replace(own, points=max(own.points, 5)), "full"),
+            "balanced": _one_sampler(replace(own, points=max(own.points, 3)), "balanced"),
+            "fast": _one_sampler(own, "fast"),
+        }
+    # A second-order solver on the same shift; few updates end at the data, for their last step is long anyway.
+    quick = replace(own, solver="dpmpp_2m", last=0.0)
+    guided_middle = replace(quick, points=9, guidance_interval=(0.3, 0.97))  # 4 of 8 updates with the released shift
+    unguided = replace(quick, points=5, guidance=1.0)
+    return {
+        "reference": reference,
+        "full": _one_sampler(replace(quick, points=17), "full"),
+        "balanced": NetworkPreset(guided_middle, replace(guided_middle, encoder_every=2), "balanced"),
+        "fast": NetworkPreset(unguided, replace(unguided, encoder_every=2), "fast"),
+    }
+
+
+def _one_sampler(sampler: SamplerConfig, geometry: str) -> NetworkPreset:
+    return NetworkPreset(sampler, sampler, geometry)
+
+
+def _plain_sampler(config: ModelConfig) -> SamplerConfig:
+    """Section 10's sampler, its shift from that section's formula with the model's own latent size.
+
+    The released model has its own: its evaluation takes the latent size from another resolution.
+    """
+    if config.sampler.points >= SamplerConfig().points:
+        return config.sampler
+    width, height = config.trained_sizes[0]
+    patch = config.encoder.patch
+    latent = config.level1.latent_channels * (height // patch) * (width // patch)
+    return SamplerConfig(shift=math.sqrt(latent * config.trained_views / 4096))
+
 
 UNKNOWN_RATE = 1e-9  # s per plane and pixel before anything was measured: below what any machine reaches
 BLEND_PLANES = 4  # blending a target pixel costs about as much as this many planes

@@ -47,8 +47,10 @@ def test_lazy_model_gives_the_same_and_holds_no_transformer(saved: tuple[Path, G
     path, model = saved
     lazy = load_model(path, lazy=True)
     assert not any(name.startswith(("level1", "cascade")) for name in lazy.state_dict())
-    for _ in range(2):
-        assert torch.equal(generate(lazy, request_28()).latents.level0, generate(model, request_28()).latents.level0)
+    for _ in range(2):  # weights of a file may be aligned otherwise in memory, which changes how sums round
+        torch.testing.assert_close(
+            generate(lazy, request_28()).latents.level0, generate(model, request_28()).latents.level0
+        )
 
 
 def test_lent_transformer_is_freed(saved: tuple[Path, GldModel]) -> None:

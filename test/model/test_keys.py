@@ -95,7 +95,7 @@ TABLE = {
 
 
 @functools.cache
-def released_costs(size: tuple[int, int]) -> list[Cost]:
+def released_costs(size: tuple[int, int]) -> tuple[Cost, ...]:
     return part_costs(released_config(), size, views=8, cond_num=4)
 
 

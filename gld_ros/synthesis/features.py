@@ -1,0 +1,93 @@
+"""Features of condition views, kept between requests: a view that is used again is not encoded again.
+
+Where both levels lie before the encoder's first cross-view block they belong to one picture alone and are kept for
+each view; else they change with the list of views and its order, and are kept for each such list.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from gld_ros.model.gld_model import GldModel, Latents
+
+LIMIT_BYTES = 256 << 20  # the released model takes 35 MB for a list of four views at 504 x 280
+Entry = tuple[tuple[str, ...], tuple[int, int]]  # keys of the views that were encoded together, and their size
+
+
+@dataclass(frozen=True, eq=False)
+class ViewFeatures:
+    """What the network reads of some views."""
+
+    latents: Latents  # (B, C, D, h, w) each, normalised
+    cls: Tensor  # (B, D) raw class vector that propagation gives every view
+
+    def nbytes(self) -> int:
+        """Memory of the tensors."""
+        return sum(t.numel() * t.element_size() for t in (self.latents.level0, self.latents.level1, self.cls))
+
+
+def encodes_views_alone(model: GldModel) -> bool:
+    """Are levels 0 and 1 of a view independent of the other views and of its place among them?"""
+    config = model.config.encoder
+    return config.level_blocks[1] < config.alt_start
+
+
+def encode_views(model: GldModel, rgb: Tensor) -> ViewFeatures:
+    """Encode the condition views of each scene, (B, C, 3, H, W), in one pass where that gives the class vector too."""
+    rgb = rgb.to(model.device)
+    latents, cls = model.encode_with_cls(rgb)
+    in_one_pass = model.config.propagation_cls == "first_joint" or rgb.shape[1] == 1 or encodes_views_alone(model)
+    return ViewFeatures(latents, cls[:, 0] if in_one_pass else model.propagation_cls(rgb))
+
+
+def joined(parts: Sequence[Latents]) -> Latents:
+    """Latents of views behind each other."""
+    return Latents(torch.cat([p.level0 for p in parts], dim=1), torch.cat([p.level1 for p in parts], dim=1))
+
+
+class FeatureCache:
+    """Bounded in memory, least recently used out first. Equal keys must mean equal pictures and cameras."""
+
+    def __init__(self, limit_bytes: int = LIMIT_BYTES) -> None:
+        self._limit = limit_bytes
+        self._kept: OrderedDict[Entry, ViewFeatures] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def features(self, model: GldModel, keys: Sequence[str], rgb: Tensor) -> ViewFeatures:
+        """Features of one scene's views ``rgb`` (1, C, 3, H, W), in this order."""
+        if not encodes_views_alone(model):
+            return self._of(model, tuple(keys), rgb)
+        views = [self._of(model, (key,), rgb[:, i : i + 1]) for i, key in enumerate(keys)]
+        return ViewFeatures(joined([view.latents for view in views]), views[0].cls)
+
+    def forget(self, keys: Sequence[str]) -> None:
+        """Drop what is kept of these views."""
+        gone = set(keys)
+        with self._lock:
+            for entry in [e for e in self._kept if gone & set(e[0])]:
+                del self._kept[entry]
+
+    def bytes_held(self) -> int:
+        """Memory of what is kept."""
+        with self._lock:
+            return sum(made.nbytes() for made in self._kept.values())
+
+    def _of(self, model: GldModel, keys: tuple[str, ...], rgb: Tensor) -> ViewFeatures:
+        entry = (keys, (rgb.shape[-2], rgb.shape[-1]))
+        with self._lock:
+            if entry in self._kept:
+                self._kept.move_to_end(entry)
+                return self._kept[entry]
+        made = encode_views(model, rgb)
+        with self._lock:
+            self._kept[entry] = made
+            total = sum(other.nbytes() for other in self._kept.values())
+            while total > self._limit and len(self._kept) > 1:
+                total -= self._kept.popitem(last=False)[1].nbytes()
+        return made
