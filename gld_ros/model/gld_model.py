@@ -86,9 +86,9 @@ class GldModel(nn.Module):
 
         Raises GldError on zero views, non-finite pixels or a size the patch does not divide.
         """
-        return self.encode_with_cls(rgb)[0]
+        return self.encode_with_cls(rgb, depth)[0]
 
-    def encode_with_cls(self, rgb: Tensor) -> tuple[Latents, Tensor]:
+    def encode_with_cls(self, rgb: Tensor, depth: KnownDepth | None = None) -> tuple[Latents, Tensor]:
         """``encode``, and the raw level-1 class vector of each view that comes with it, (B, V, D)."""
         self._check_pictures(rgb)
         grid = grid_of(rgb, self.config.encoder.patch)

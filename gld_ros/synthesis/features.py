@@ -6,6 +6,7 @@ each view; else they change with the list of views and its order, and are kept f
 
 from __future__ import annotations
 
+import hashlib
 import threading
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -15,9 +16,10 @@ import torch
 from torch import Tensor
 
 from gld_ros.model.gld_model import GldModel, Latents
+from gld_ros.model.known_depth import KnownDepth
 
 LIMIT_BYTES = 256 << 20  # the released model takes 35 MB for a list of four views at 504 x 280
-Entry = tuple[tuple[str, ...], tuple[int, int]]  # keys of the views that were encoded together, and their size
+Entry = tuple[tuple[str, ...], tuple[int, int], bytes]  # views encoded together, their size, digest of known depth
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,12 +40,29 @@ def encodes_views_alone(model: GldModel) -> bool:
     return config.level_blocks[1] < config.alt_start
 
 
-def encode_views(model: GldModel, rgb: Tensor) -> ViewFeatures:
+def encode_views(model: GldModel, rgb: Tensor, depth: KnownDepth | None = None) -> ViewFeatures:
     """Encode the condition views of each scene, (B, C, 3, H, W), in one pass where that gives the class vector too."""
     rgb = rgb.to(model.device)
-    latents, cls = model.encode_with_cls(rgb)
+    latents, cls = model.encode_with_cls(rgb, depth_on(depth, model.device))
     in_one_pass = model.config.propagation_cls == "first_joint" or rgb.shape[1] == 1 or encodes_views_alone(model)
     return ViewFeatures(latents, cls[:, 0] if in_one_pass else model.propagation_cls(rgb))
+
+
+def depth_on(depth: KnownDepth | None, device: torch.device) -> KnownDepth | None:
+    """Known depth on a device."""
+    return None if depth is None else KnownDepth(depth.depth.to(device), depth.confidence.to(device))
+
+
+def depth_of_views(depth: KnownDepth | None, views: slice) -> KnownDepth | None:
+    """Known depth of some of the views."""
+    return None if depth is None else KnownDepth(depth.depth[:, views], depth.confidence[:, views])
+
+
+def equal_depth(a: KnownDepth | None, b: KnownDepth | None) -> bool:
+    """Is the same known of both?"""
+    if a is None or b is None:
+        return a is b
+    return torch.equal(a.depth, b.depth) and torch.equal(a.confidence, b.confidence)
 
 
 def joined(parts: Sequence[Latents]) -> Latents:
@@ -59,11 +78,16 @@ class FeatureCache:
         self._kept: OrderedDict[Entry, ViewFeatures] = OrderedDict()
         self._lock = threading.Lock()
 
-    def features(self, model: GldModel, keys: Sequence[str], rgb: Tensor) -> ViewFeatures:
-        """Features of one scene's views ``rgb`` (1, C, 3, H, W), in this order."""
+    def features(
+        self, model: GldModel, keys: Sequence[str], rgb: Tensor, depth: KnownDepth | None = None
+    ) -> ViewFeatures:
+        """Features of one scene's views ``rgb`` (1, C, 3, H, W), in this order, with what is known of their depth."""
         if not encodes_views_alone(model):
-            return self._of(model, tuple(keys), rgb)
-        views = [self._of(model, (key,), rgb[:, i : i + 1]) for i, key in enumerate(keys)]
+            return self._of(model, tuple(keys), rgb, depth)
+        views = []
+        for i, key in enumerate(keys):
+            one = slice(i, i + 1)
+            views.append(self._of(model, (key,), rgb[:, one], depth_of_views(depth, one)))
         return ViewFeatures(joined([view.latents for view in views]), views[0].cls)
 
     def forget(self, keys: Sequence[str]) -> None:
@@ -78,16 +102,26 @@ class FeatureCache:
         with self._lock:
             return sum(made.nbytes() for made in self._kept.values())
 
-    def _of(self, model: GldModel, keys: tuple[str, ...], rgb: Tensor) -> ViewFeatures:
-        entry = (keys, (rgb.shape[-2], rgb.shape[-1]))
+    def _of(self, model: GldModel, keys: tuple[str, ...], rgb: Tensor, depth: KnownDepth | None) -> ViewFeatures:
+        entry = (keys, (rgb.shape[-2], rgb.shape[-1]), _digest(depth))
         with self._lock:
             if entry in self._kept:
                 self._kept.move_to_end(entry)
                 return self._kept[entry]
-        made = encode_views(model, rgb)
+        made = encode_views(model, rgb, depth)
         with self._lock:
             self._kept[entry] = made
             total = sum(other.nbytes() for other in self._kept.values())
             while total > self._limit and len(self._kept) > 1:
                 total -= self._kept.popitem(last=False)[1].nbytes()
         return made
+
+
+def _digest(depth: KnownDepth | None) -> bytes:
+    """Depth of a view is no part of its key: a sweep changes it when neighbours arrive."""
+    if depth is None:
+        return b""
+    digest = hashlib.blake2b(digest_size=16)
+    for values in (depth.depth, depth.confidence):
+        digest.update(values.contiguous().cpu().numpy().tobytes())
+    return digest.digest()

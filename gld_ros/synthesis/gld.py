@@ -21,9 +21,19 @@ from gld_ros.model.config import SamplerConfig
 from gld_ros.model.depth_head import DepthOutput
 from gld_ros.model.encoder import grid_of
 from gld_ros.model.gld_model import GldModel, Latents, Stage
+from gld_ros.model.known_depth import KnownDepth
 from gld_ros.model.precision import full_fp32
 from gld_ros.model.sampler import sample
-from gld_ros.synthesis.features import FeatureCache, ViewFeatures, encode_views, encodes_views_alone, joined
+from gld_ros.synthesis.features import (
+    FeatureCache,
+    ViewFeatures,
+    depth_of_views,
+    depth_on,
+    encode_views,
+    encodes_views_alone,
+    equal_depth,
+    joined,
+)
 
 logger = logging.getLogger(__name__)
 GldProgress = Callable[[str, int, int], None]  # stage, update i of n begins; may raise to stop
@@ -43,6 +53,8 @@ class GldRequest:
     noise: Latents | None = None  # starting noise of all views instead of a drawn one
     warp_rgb: Tensor | None = None  # (B, V, 3, H, W) a geometric guess of each view, for models that use one
     warp_coverage: Tensor | None = None  # (B, V, H, W) where the guess is known, in [0, 1]
+    cond_depth: KnownDepth | None = None  # (B, C, H, W) in network units, for models whose encoder reads depth
+    warp_depth: KnownDepth | None = None  # (B, V, H, W) of the geometric guess
     cond_keys: tuple[str, ...] = ()  # names of the C condition views in a ``FeatureCache``; one scene only
     start: Latents | None = None  # (B, V - C, D, h, w) where targets start with samplers that start below time 1;
     # None: at the geometric guess
@@ -86,9 +98,9 @@ def generate(
     grid = grid_of(request.cond_rgb, model.config.encoder.patch)
     count = request.cond_rgb.shape[1]
     if cache is not None and request.cond_keys:
-        features = cache.features(model, request.cond_keys, request.cond_rgb)
+        features = cache.features(model, request.cond_keys, request.cond_rgb, request.cond_depth)
     else:
-        features = encode_views(model, request.cond_rgb)
+        features = encode_views(model, request.cond_rgb, request.cond_depth)
     warp = None
     if request.warp_rgb is not None and (model.config.level1.warp_channels or _starts_warm(model, request)):
         warp = _encode_guess(model, request, features)
@@ -163,10 +175,14 @@ def _start(conditions: Latents, targets: Latents | None, warp: Latents | None) -
 def _encode_guess(model: GldModel, request: GldRequest, features: ViewFeatures) -> Latents:
     """Latents of the geometric guess; condition views that guess themselves have been encoded already."""
     assert request.warp_rgb is not None
-    count = request.cond_rgb.shape[1]
-    if encodes_views_alone(model) and torch.equal(request.warp_rgb[:, :count], request.cond_rgb):
-        return joined([features.latents, model.encode(request.warp_rgb[:, count:].to(model.device))])
-    return model.encode(request.warp_rgb.to(model.device))
+    count, depth = request.cond_rgb.shape[1], request.warp_depth
+    same = torch.equal(request.warp_rgb[:, :count], request.cond_rgb) and equal_depth(
+        depth_of_views(depth, slice(count)), request.cond_depth
+    )
+    first = count if same and encodes_views_alone(model) else 0
+    rgb, depth = request.warp_rgb[:, first:].to(model.device), depth_of_views(depth, slice(first, None))
+    made = model.encode(rgb, depth_on(depth, model.device))
+    return joined([features.latents, made]) if first else made
 
 
 def draw_noise(model: GldModel, request: GldRequest, grid: tuple[int, int]) -> Latents:
