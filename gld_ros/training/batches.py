@@ -59,7 +59,7 @@ def draw_encoder(rooms: RoomShards, config: TrainConfig, step: int, rank: int = 
     scenes = rng.integers(0, len(rooms), config.encoder.batch)
     count = config.encoder_loss.views
     views = np.stack([rng.permutation(config.data.views)[:count] for _ in scenes])
-    return augment(to_batch(rooms.take(scenes, views)), config.data, rng)
+    return augment(cropped(to_batch(rooms.take(scenes, views)), _size(config, rng)), config.data, rng)
 
 
 def draw_diffusion(rooms: RoomShards, config: TrainConfig, stage: str, step: int, rank: int = 0) -> Batch:
@@ -73,7 +73,7 @@ def draw_diffusion(rooms: RoomShards, config: TrainConfig, stage: str, step: int
     if step < loss.nearest_first * settings.steps:
         centres = rooms.take(scenes, views).world_from_cam[..., :3, 3]
         views = np.stack([_near(v, c, conditions) for v, c in zip(views, centres, strict=True)])
-    batch = to_batch(rooms.take(scenes, views[:, : conditions + targets]))
+    batch = cropped(to_batch(rooms.take(scenes, views[:, : conditions + targets])), _size(config, rng))
     return replace(augment(batch, config.data, rng), cond_num=conditions)
 
 
@@ -81,6 +81,23 @@ def _near(views: NDArray[np.int64], centres: NDArray, conditions: int) -> NDArra
     """Keep the first views as conditions and order the others by distance to the nearest of them."""
     gaps = np.linalg.norm(centres[conditions:, None] - centres[None, :conditions], axis=-1).min(1)
     return np.concatenate([views[:conditions], views[conditions:][np.argsort(gaps)]])
+
+
+def _size(config: TrainConfig, rng: np.random.Generator) -> tuple[int, int]:
+    """One of the sizes (W, H) the model is to know, which rooms of ``config.size`` can be cropped to."""
+    sizes = [s for s in config.model.trained_sizes if s[0] <= config.size[0] and s[1] <= config.size[1]]
+    return sizes[int(rng.integers(len(sizes)))] if sizes else config.size
+
+
+def cropped(batch: Batch, size: tuple[int, int]) -> Batch:
+    """The middle (W, H) of all views."""
+    height, width = batch.rgb.shape[-2:]
+    left, top = (width - size[0]) // 2, (height - size[1]) // 2
+    rows, columns = slice(top, top + size[1]), slice(left, left + size[0])
+    K = batch.K.clone()
+    K[..., 0, 2] -= left
+    K[..., 1, 2] -= top
+    return replace(batch, rgb=batch.rgb[..., rows, columns], depth=batch.depth[..., rows, columns], K=K)
 
 
 def to_batch(arrays: SceneArrays) -> Batch:

@@ -11,6 +11,7 @@ from gld_ros.errors import GldError
 from gld_ros.model.config import EncoderConfig
 from gld_ros.model.encoder import Encoder
 from gld_ros.model.known_depth import TYPICAL_DEPTH, KnownDepth, depth_cells, scene_scale
+from gld_ros.training.batches import Batch, cropped
 from gld_ros.training.depth_noise import DepthNoise, draw_known_depth, scaled_to_network
 from gld_ros.training.losses import PixelMetric, patch_weight
 
@@ -18,6 +19,16 @@ SMALL = EncoderConfig(
     patch=8, width=32, blocks=4, heads=2, mlp_hidden=64, position_grid=4, alt_start=2, rope_start=0, qk_norm_start=0,
     level_blocks=(0, 1, 2, 3), level_features="last", depth_cells=2,
 )  # fmt: skip
+
+
+def to_batch_of(width, height):
+    lens = torch.tensor([[20.0, 0, width / 2], [0, 20.0, height / 2], [0, 0, 1]], dtype=torch.float64)
+    return Batch(
+        torch.rand(1, 2, 3, height, width),
+        torch.rand(1, 2, height, width) + 1,
+        lens.expand(1, 2, 3, 3),
+        torch.eye(4, dtype=torch.float64).expand(1, 2, 4, 4),
+    )
 
 
 def known(depth, confidence=1.0):
@@ -108,3 +119,13 @@ def test_holes_weigh_more_and_conditions_less():
     weight = patch_weight(torch.tensor([1.0, 1.0, 0.0]).view(1, 3, 1, 1), 1, hole_weight=4.0, condition_weight=0.25)
     assert weight.mean().item() == pytest.approx(1)
     assert (weight / weight[0, 1]).flatten().tolist() == pytest.approx([0.25, 1.0, 5.0])
+
+
+def test_cropping_keeps_what_a_pixel_sees():
+    batch = to_batch_of(width=32, height=32)
+    part = cropped(batch, (32, 16))
+    assert part.rgb.shape[-2:] == (16, 32)
+    assert torch.equal(part.rgb[..., 0, 0], batch.rgb[..., 8, 0])
+    before = torch.linalg.inv(batch.K[0, 0]) @ torch.tensor([3.0, 9.0, 1.0], dtype=torch.float64)
+    after = torch.linalg.inv(part.K[0, 0]) @ torch.tensor([3.0, 1.0, 1.0], dtype=torch.float64)
+    assert torch.allclose(before, after)
