@@ -9,6 +9,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from gld_ros.model.precision import no_autocast
+
 
 class PatchWhitening(nn.Module):
     """A principal-component basis of pictures' patches; identity-like until ``fit``.
@@ -48,12 +50,12 @@ class PatchWhitening(nn.Module):
 
     def whiten(self, images: Tensor) -> Tensor:
         """(n, 3, H, W) -> components of unit variance, (n, N, components)."""
-        with torch.autocast(images.device.type, enabled=False):
+        with no_autocast(images.device.type):
             return (self.patches(images.float()) - self.mean) @ self.basis / self.scale
 
     def colour(self, components: Tensor) -> Tensor:
         """Components -> flattened patches, (..., patch * patch * 3)."""
-        with torch.autocast(components.device.type, enabled=False):
+        with no_autocast(components.device.type):
             return (components.float() * self.scale) @ self.basis.T + self.mean
 
 

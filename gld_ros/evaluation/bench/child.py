@@ -30,7 +30,7 @@ def in_child(job: Callable[..., T], **arguments: Any) -> T:
     finally:
         process.join()
     if done:
-        return outcome  # type: ignore[no-any-return]
+        return outcome
     raise GldError(f"measuring failed: {outcome}")
 
 

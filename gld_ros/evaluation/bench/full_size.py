@@ -15,6 +15,7 @@ from tqdm import tqdm
 from gld_ros.errors import GldError
 from gld_ros.evaluation.bench.machine import peak_bytes
 from gld_ros.evaluation.bench.rows import Row
+from gld_ros.evaluation.bench.verdict import Verdict, limit
 from gld_ros.evaluation.cost import part_costs, request_flops
 from gld_ros.model.checkpoint import Entry, ModelFile, model_metadata, skeleton, write_stream
 from gld_ros.model.config import ModelConfig, released_config
@@ -22,6 +23,7 @@ from gld_ros.model.precision import dtype_named, fp32_names
 from gld_ros.synthesis.gld import GldRequest, generate
 
 FULL_SIZE = (504, 280)
+PEAK_BYTES = 6e9  # what a robot's GPU has to spare
 
 
 def full_size_row(path: Path, device: str, dtype: str, updates: int, guidance: float, threads: int) -> Row:
@@ -76,6 +78,15 @@ def full_size_row(path: Path, device: str, dtype: str, updates: int, guidance: f
         dtype=dtype,
         seconds=seconds,
     )
+
+
+def full_size_verdicts(row: Row) -> list[Verdict]:
+    """Whether the published sizes fit a robot; judged in bf16 only, in which a robot would run them."""
+    if row.dtype != "bf16":
+        return []
+    return [
+        limit("published sizes, peak memory", "gigabytes", row.peak_bytes / 1e9, PEAK_BYTES / 1e9, True, "{:.2f} GB")
+    ]
 
 
 def write_random_model(path: Path, config: ModelConfig | None = None, dtype: torch.dtype = torch.bfloat16) -> None:

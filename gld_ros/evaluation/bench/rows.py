@@ -45,6 +45,27 @@ class Row:
     sharpness_holes: float | None = None  # mean gradient in holes, as a share of the truth's
     sample_std_holes: float | None = None  # in grey levels of 255, over pictures from several starting noises
 
+    def line(self) -> str:
+        """One line for a terminal."""
+        stages = ", ".join(f"{name} {value:.1f} s" for name, value in self.seconds.items())
+        (width, height), (conditions, targets) = self.size, self.views
+        speed = self.flops / self.seconds_p50 / 1e9
+        parts = [
+            f"{self.model} {self.mode} {self.preset} {width}x{height} {conditions}+{targets} views: "
+            f"{self.seconds_p50:.3f} s" + (f" ({stages})" if stages else f", p95 {self.seconds_p95:.3f} s"),
+            f"{self.evaluations} evaluations, {self.flops / 1e9:.1f} GF, {speed:.0f} GF/s",
+            f"peak {self.peak_bytes / 1e9:.2f} GB on {self.device} in {self.dtype}",
+        ]
+        for name, text in (
+            ("psnr", "{:.2f} dB"),
+            ("perceptual", "perceptual {:.4f}"),
+            ("sharpness_holes", "sharpness {:.2f}"),
+        ):
+            value = getattr(self, name)
+            if value is not None:
+                parts.append(text.format(value))
+        return ", ".join(parts)
+
     def to_dict(self) -> dict[str, Any]:
         """Plain data for JSON."""
         return {name: value for name, value in dataclasses.asdict(self).items() if value is not None}
