@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from gld_ros.evaluation.bench.compare import Comparison, Measured
 from gld_ros.evaluation.bench.presets import REFERENCE
 from gld_ros.evaluation.bench.targets import BenchScene
-from gld_ros.evaluation.evaluate import MIN_HOLE_PIXELS, Perceptual
+from gld_ros.evaluation.evaluate import MIN_HOLE_PIXELS
 from gld_ros.evaluation.metrics import psnr, sharpness
+from gld_ros.evaluation.perceptual import PerceptualDistance
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,7 +31,7 @@ class Figures:
 
 
 def figures_of(
-    scenes: Sequence[BenchScene], own: Measured, reference: Measured, perceptual: Perceptual | None
+    scenes: Sequence[BenchScene], own: Measured, reference: Measured, perceptual: PerceptualDistance | None
 ) -> Figures:
     """Figures of one preset in one mode."""
     found: dict[str, list[float]] = {field.name: [] for field in dataclasses.fields(Figures)}
@@ -51,7 +52,7 @@ def figures_of(
     return Figures(**{name: np.array(values) for name, values in found.items()})
 
 
-def quality(result: Comparison, mode: str, perceptual: Perceptual | None) -> dict[str, dict[str, float | int]]:
+def quality(result: Comparison, mode: str, perceptual: PerceptualDistance | None) -> dict[str, dict[str, float | int]]:
     """Fields of ``Row`` per preset of a mode."""
     presets = [p for m, p in result.measured if m == mode]
     plain = result.measured[mode, REFERENCE]
