@@ -40,6 +40,7 @@ table{border-collapse:collapse;margin:.6em 0} td,th{padding:.2em .8em;text-align
 th{font-weight:600;color:#555} td:first-child,th:first-child{text-align:left} tr.ours td{background:#eef4fa}
 td.lost,li.lost,p.lost{font-weight:700;color:#b3261e} .note{color:#666;font-size:.92em}
 .row{display:flex;gap:8px;margin:8px 0;flex-wrap:wrap} figure{margin:0} figcaption{color:#666;font-size:12px}
+div.wide{overflow-x:auto} .view{border-top:1px solid #e2e2e2;padding-top:8px}
 img{display:block;width:240px;height:auto} svg text{font:12px system-ui,sans-serif}
 """
 
@@ -105,8 +106,8 @@ def _section(evaluated: EvaluatedSet, table: Table) -> str:
         else ""
     )
     return (
-        f"<h2>{html.escape(evaluated.name)}</h2><table><tr><th>{count(evaluated)}</th>{head}</tr>"
-        f"{''.join(rows)}</table>{said}{bar_chart(figures)}{notes}<div class='row'>{inputs}</div>{pictures}{more}"
+        f"<h2>{html.escape(evaluated.name)}</h2><div class='wide'><table><tr><th>{count(evaluated)}</th>{head}</tr>"
+        f"{''.join(rows)}</table></div>{said}{bar_chart(figures)}{notes}<div class='row'>{inputs}</div>{pictures}{more}"
     )
 
 
@@ -165,7 +166,7 @@ def _view_row(view: EvaluatedView, with_inputs: bool) -> str:
     tiles.append(
         _figure(np.where(view.holes[..., None], 40, view.truth).astype(np.uint8), f"holes {view.holes.mean():.0%}")
     )
-    return f"<div class='row'>{''.join(tiles)}</div>"
+    return f"<div class='row view'>{''.join(tiles)}</div>"
 
 
 def _heat(values: NDArray) -> NDArray[np.uint8]:

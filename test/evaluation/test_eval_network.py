@@ -16,14 +16,28 @@ from small_model import random_model, small_config
 
 
 @pytest.fixture(scope="module")
-def figures(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("network")
+def checkpoint(tmp_path_factory):
+    path = tmp_path_factory.mktemp("network") / "small.safetensors"
+    save_model(path, random_model(small_config(trained_sizes=((84, 84),))), torch.float32)
+    return path
+
+
+def evaluate(checkpoint, folder, *arguments):
+    command = ["eval", *map(str, arguments), "--model", str(checkpoint), "--preset", "fast", "--device", "cpu"]
+    assert main([*command, "--out", str(folder)]) == 0
+    return json.loads((folder / "metrics.json").read_text())
+
+
+@pytest.fixture(scope="module")
+def found(checkpoint, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("room")
     room = planes.write_folder(folder / "room", splits={"interp": ([0, 2], [1])})
-    checkpoint = folder / "small.safetensors"
-    save_model(checkpoint, random_model(small_config(trained_sizes=((84, 84),))), torch.float32)
-    command = ["eval", str(room), "--model", str(checkpoint), "--preset", "fast", "--device", "cpu"]
-    assert main([*command, "--out", str(folder / "out")]) == 0
-    return json.loads((folder / "out/metrics.json").read_text())["sets"]["room/interp"]
+    return evaluate(checkpoint, folder / "out", room)
+
+
+@pytest.fixture(scope="module")
+def figures(found):
+    return found["sets"]["room/interp"]
 
 
 def test_the_decoders_bound_stands_beside_the_rest(figures):
@@ -39,3 +53,43 @@ def test_depth_belongs_to_the_composed_picture(figures):
 def test_random_weights_lose_to_geometry(figures):
     assert figures["composed"]["psnr"] > figures["generated"]["psnr"] + 3
     assert figures["warp_predicted"]["psnr"] > figures["generated"]["psnr"]
+
+
+def test_composing_is_compared_with_geometry_alone(found, figures):
+    assert figures["classical"]["psnr"] > figures["generated"]["psnr"]
+    assert figures["classical"]["depth_absrel"] is not None
+    assert any(x.startswith("generated loses to ") for x in found["losses"]["room/interp"])
+    worse = figures["classical"]["psnr"] - figures["composed"]["psnr"] > 0.1
+    assert not worse or "room/interp" in found["harm"]
+    assert "goals" not in found
+
+
+def test_the_frozen_rooms_with_the_network_alone(checkpoint, tmp_path, capsys):
+    pytest.importorskip("numba")
+    found = evaluate(checkpoint, tmp_path, "--rooms", "--scenes", 2, "--samples", 2)
+    sensor, blind = (found["sets"][f"rooms/test[:2]{tail}"] for tail in ("", "-no-depth"))
+    both = {"composed", "generated", "classical", "generated@1", "generated@4", "oracle_decode", "warp_true"}
+    assert set(sensor) >= both
+    assert set(blind) >= both
+    assert sensor["classical"]["depth_absrel"] < blind["classical"]["depth_absrel"]
+    assert sensor["oracle_decode"] == blind["oracle_decode"]
+    row = sensor["generated@4"]
+    assert row["sample_std_holes"] > 0
+    assert -1 <= row["spearman_holes"] <= 1
+    assert row["gradient_energy_holes_ratio"] > 0
+    assert row["ate"] > 0
+    assert row["depth_absrel"] is not None
+    assert sensor["generated@1"].get("sample_std") is None
+    assert [r["met"] for r in found["goals"] if r["goal"] == "oracle decode, dB"] == [False]
+    printed = capsys.readouterr().out
+    assert "MISSED oracle decode" in printed
+    assert "s for the engine" in printed
+    page = (tmp_path / "index.html").read_text()
+    assert "Goals of the default model" in page
+    assert "std of samples" in page
+
+
+@pytest.mark.parametrize("samples", ["0", "65"])
+def test_a_number_of_samples_out_of_range_is_named(checkpoint, tmp_path, capsys, samples):
+    assert main(["eval", "--rooms", "--samples", samples, "--model", str(checkpoint), "--out", str(tmp_path)]) == 2
+    assert f"--samples {samples}" in capsys.readouterr().err
