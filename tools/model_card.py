@@ -1,0 +1,233 @@
+#!/usr/bin/env python3
+"""Write the generated half of the model card: figures, goals, cost and curves of the model that ships.
+
+    gld eval --rooms --model tiny --out runs/tiny_eval
+    python tools/model_card.py runs/tiny_eval/metrics.json --runs runs/tiny [--real runs/tiny_real/metrics.json]
+
+Everything above the marker in gld_ros/weights/README.md is written by hand and stays.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from gld_ros.errors import GldError
+from gld_ros.evaluation.page import number
+from gld_ros.evaluation.predictors import in_order
+from gld_ros.evaluation.rooms import NO_DEPTH
+from gld_ros.evaluation.verdicts import COLUMNS, Table
+from gld_ros.model.checkpoint import ModelFile
+from gld_ros.synthesis.shipped import FOLDER, sha256, verified_file
+
+MARKER = "<!-- generated: tools/model_card.py writes what follows; edit nothing below -->"
+CARD = FOLDER / "README.md"
+CURVES = Path(__file__).resolve().parents[1] / "docs" / "weights" / "curves.png"
+STAGES = ("encoder", "rgb", "level1", "cascade")
+ROOM_KEYS = (
+    "psnr", "ssim", "perceptual", "psnr_holes", "perceptual_holes", "gradient_energy_holes_ratio", "depth_absrel",
+    "depth_absrel_median", "depth_delta1",
+)  # fmt: skip
+PANEL = (520, 300)  # width, height
+COLOURS = ((180, 90, 30), (40, 40, 200), (30, 140, 30), (150, 30, 150), (20, 140, 220), (120, 120, 0), (90, 90, 90))
+
+
+def markdown_table(figures: Table, keys: Sequence[str]) -> str:
+    """One row per predictor; keys that no predictor has are left out."""
+    columns = [c for c in COLUMNS if c[0] in keys and any(row.get(c[0]) is not None for row in figures.values())]
+    lines = ["| | " + " | ".join(c[1] for c in columns) + " |", "| --- |" + " ---: |" * len(columns)]
+    for name in in_order(figures):
+        lines.append(f"| {name} | " + " | ".join(number(figures[name].get(c[0]), c[2]) for c in columns) + " |")
+    return "\n".join(lines)
+
+
+def rooms_section(found: dict[str, Any]) -> list[str]:
+    """Figures on the frozen rooms with the command that gave them."""
+    config, name = found["config"], found["config"]["rooms"]["name"]
+    command = f"gld eval --rooms --model {config['model']} --preset {config['preset']} --seed {config['seed']}"
+    lines = [
+        "## Figures",
+        "",
+        f"`{name}`, definition {config['rooms']['hash']}, {config['rooms']['scenes']} rooms with two targets each;",
+        f"`{command} --samples {config['samples']} --out DIR` at revision {found['revision'].removesuffix('-dirty')}.",
+        "What the rows and columns are: [docs/evaluation.md](../../docs/evaluation.md).",
+        "",
+    ]
+    for tail, title in (("", "With the condition views' depth images"), (NO_DEPTH, "Without depth images")):
+        if name + tail in found["sets"]:
+            lines += [f"### {title}", "", markdown_table(found["sets"][name + tail], ROOM_KEYS), ""]
+    lines += ["### Goals", "", "| goal | wanted | reached | |", "| --- | ---: | ---: | --- |"]
+    for row in found["goals"]:
+        sign = "≥" if row["more_is_better"] else "≤"
+        reached = "met" if row["met"] else "**missed**"
+        lines.append(f"| {row['goal']} | {sign} {row['wanted']:g} | {row['value']:.2f} | {reached} |")
+    lines += ["", *_extras(found["sets"][name])]
+    return lines
+
+
+def _extras(figures: Table) -> list[str]:
+    many, oracle = figures.get("generated@4", {}), figures.get("oracle_decode", {})
+    lines = []
+    if many.get("sample_std_holes") is not None:
+        lines.append(
+            f"Samples at 4 updates: standard deviation {number(many.get('sample_std_holes'), 1)} grey levels in holes, "
+            f"{number(many.get('sample_std_observed'), 1)} elsewhere; its rank correlation with the error of their "
+            f"mean is {number(many.get('spearman_holes'), 2)} in holes and {number(many.get('spearman'), 2)} over all."
+        )
+    if many.get("ate") is not None:
+        lines.append(
+            f"Cameras that the ray head sees in generated features (4 views a room, Sim(3) aligned): ATE "
+            f"{number(many.get('ate'), 3)} m ({number(many.get('ate_share'), 2)} of the cameras' spread), RPE "
+            f"{number(many.get('rpe'), 3)} m and {number(many.get('rpe_deg'), 1)} degrees; in features of the real "
+            f"pictures ATE {number(oracle.get('ate'), 3)} m, {number(oracle.get('rpe_deg'), 1)} degrees."
+        )
+    return ["\n\n".join(lines), ""] if lines else []
+
+
+def real_section(found: dict[str, Any]) -> list[str]:
+    """Composed against the classical engine on photographs, and where composing does harm."""
+    lines = [
+        "## Photographs", "",
+        "| set | composed PSNR / SSIM | classical | best trivial PSNR | |", "| --- | ---: | ---: | ---: | --- |",
+    ]  # fmt: skip
+    for name, figures in found["sets"].items():
+        ours, theirs = figures.get("composed", {}), figures.get("classical", {})
+        trivial = [v for n in ("copy_nearest", "mean", "blur") if (v := figures.get(n, {}).get("psnr")) is not None]
+        pairs = (f"{number(r.get('psnr'), 2)} / {number(r.get('ssim'), 3)}" for r in (ours, theirs))
+        verdict = "worse" if name in found.get("harm", {}) else ""
+        lines.append(f"| {name} | {' | '.join(pairs)} | {number(max(trivial, default=None), 2)} | {verdict} |")
+    return [*lines, ""]
+
+
+def stage_curves(runs: Path) -> dict[str, list[dict[str, float]]]:
+    """The logged values of every stage that was trained below ``runs``."""
+    found = {}
+    for stage in STAGES:
+        path = runs / stage / "curve.jsonl"
+        if path.is_file():
+            found[stage] = [json.loads(line) for line in path.read_text().splitlines()]
+    if not found:
+        raise GldError(f"no curve.jsonl of {', '.join(STAGES)} below {runs}: give the folder 'out' of the training")
+    return found
+
+
+def trained_hours(values: list[dict[str, float]]) -> float:
+    """Hours of a stage; the clock of each resumed part starts again."""
+    total, before = 0.0, 0.0
+    for seconds in [v["seconds"] for v in values if "seconds" in v]:
+        if seconds < before:
+            total += before
+        before = seconds
+    return (total + before) / 3600
+
+
+def cost_section(curves: dict[str, list[dict[str, float]]], data_hours: float | None) -> list[str]:
+    """Steps and hours of each stage."""
+    lines = ["## Cost", "", "| stage | steps | hours on one CPU thread |", "| --- | ---: | ---: |"]
+    if data_hours is not None:
+        lines.append(f"| rendering the rooms | | {data_hours:.1f} |")
+    total = data_hours or 0.0
+    for stage, values in curves.items():
+        total += trained_hours(values)
+        lines.append(f"| {stage} | {values[-1]['step']:.0f} | {trained_hours(values):.2f} |")
+    return [
+        *lines,
+        f"| sum | | {total:.1f} |",
+        "",
+        "![Held-out figures while training](../../docs/weights/curves.png)",
+        "",
+    ]
+
+
+def draw_curves(curves: dict[str, list[dict[str, float]]], path: Path) -> None:
+    """Held-out pictures (dB) and depth (AbsRel) of every stage against its steps, as one png."""
+    rows = []
+    for stage, values in curves.items():
+        series: dict[str, list[tuple[float, float]]] = {}
+        for line in values:
+            for key, value in line.items():
+                if key.startswith("held_out/"):
+                    series.setdefault(key.removeprefix("held_out/"), []).append((line["step"], value))
+        depth = {k: v for k, v in series.items() if "absrel" in k}
+        pictures = {k: v for k, v in series.items() if k not in depth}
+        if series:
+            rows.append(np.hstack([_panel(f"{stage}: dB", pictures), _panel(f"{stage}: AbsRel", depth)]))
+    if rows:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        cv2.imwrite(str(path), np.vstack(rows))
+
+
+def _panel(title: str, series: dict[str, list[tuple[float, float]]]) -> NDArray[np.uint8]:
+    width, height = PANEL
+    image = np.full((height, width, 3), 255, np.uint8)
+    text = {"fontFace": cv2.FONT_HERSHEY_SIMPLEX, "fontScale": 0.4, "lineType": cv2.LINE_AA}
+    cv2.putText(image, title, (8, 18), color=(0, 0, 0), **text)
+    if not series:
+        return image
+    points = np.concatenate([np.array(v, float) for v in series.values()])
+    (x0, low), (x1, high) = points.min(0), points.max(0)
+    x1, high = max(x1, x0 + 1), max(high, low + 1e-6)
+    left, right, top, bottom = 46, width - 170, 30, height - 24
+    cv2.rectangle(image, (left, top), (right, bottom), (200, 200, 200), 1)
+    for value, y in ((high, top + 4), (low, bottom)):
+        cv2.putText(image, f"{value:.3g}", (4, y), color=(0, 0, 0), **text)
+    cv2.putText(image, f"{x1:.0f} steps", (right - 80, height - 8), color=(0, 0, 0), **text)
+    ends = sorted(series, key=lambda k: -series[k][-1][1])
+    for i, name in enumerate(ends):
+        colour = COLOURS[i % len(COLOURS)]
+        values = np.array(series[name], float)
+        px = left + (values[:, 0] - x0) / (x1 - x0) * (right - left)
+        py = bottom - (values[:, 1] - low) / (high - low) * (bottom - top)
+        line = np.stack([px, py], 1).round().astype(np.int32)
+        cv2.polylines(image, [line.reshape(-1, 1, 2)], False, colour, 1, cv2.LINE_AA)
+        cv2.circle(image, tuple(int(v) for v in line[-1]), 2, colour, -1, cv2.LINE_AA)
+        cv2.putText(image, f"{name} {values[-1, 1]:.3g}", (right + 8, top + 8 + 15 * i), color=colour, **text)
+    return image
+
+
+def write_card(card: Path, sections: Sequence[str]) -> None:
+    """Replace what follows the marker. Raises GldError where the card has none."""
+    by_hand, marker, _ = card.read_text().partition(MARKER)
+    if not marker:
+        raise GldError(f"{card} lacks the line {MARKER}")
+    card.write_text(f"{by_hand}{MARKER}\n\n" + "\n".join(sections).rstrip() + "\n")
+
+
+def main() -> None:
+    """Read the options and write the card."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("metrics", type=Path, help="metrics.json of gld eval --rooms")
+    parser.add_argument("--runs", type=Path, help="training output folder, for cost and curves")
+    parser.add_argument("--real", type=Path, help="metrics.json of gld eval on photographs")
+    parser.add_argument("--data-hours", type=float, help="CPU hours that rendering the rooms took")
+    parser.add_argument("--card", type=Path, default=CARD, help="file to rewrite (default: %(default)s)")
+    options = parser.parse_args()
+    file = ModelFile(verified_file())
+    size = file.path.stat().st_size / 2**20
+    sections = [f"`{file.path.name}`: {size:.1f} MiB, SHA-256 `{sha256(file.path)}`.", ""]
+    sections += rooms_section(json.loads(options.metrics.read_text()))
+    if options.real is not None:
+        sections += real_section(json.loads(options.real.read_text()))
+    if options.runs is not None:
+        curves = stage_curves(options.runs)
+        draw_curves(curves, CURVES)
+        sections += cost_section(curves, options.data_hours)
+    write_card(options.card, sections)
+    print(f"written: {options.card}" + (f", {CURVES}" if options.runs else ""))
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except (GldError, OSError, ValueError, KeyError) as error:
+        sys.exit(f"model_card: {type(error).__name__}: {error}")
