@@ -25,6 +25,7 @@ from gld_ros.synthesis.presets import NetworkPreset
 ENCODER = "encoder, all blocks, all views"
 CONDITIONS = "encoder to level 1, condition views"
 CLS = "encoder to level 1, first condition view alone"
+GUESS = "encoder to level 1, geometric guess"
 PROPAGATION = "propagation to levels 2 and 3, all views"
 LEVEL1 = "level-1 transformer, one forward"
 LEVEL1_ONCE = "  its constants, once a sampling"
@@ -59,10 +60,12 @@ def part_costs(config: ModelConfig, size: tuple[int, int], views: int, cond_num:
         encoder, rgb, depth = Encoder(config.encoder), RgbDecoder(config.rgb), DepthHead(config.depth)
         pictures = torch.empty(1, views, 3, height, width)
         level = torch.empty(1, views, tokens, channels)
+    guessed = cond_num if _alone(config) else 0  # first view whose guess is not known from its own encoding
     rows = [
         _cost(ENCODER, encoder, lambda: encoder(pictures)),
         _cost(CONDITIONS, None, lambda: encoder(pictures[:, :cond_num], 1)),
         _cost(CLS, None, lambda: encoder(pictures[:, :1], 1)),
+        *([_cost(GUESS, None, lambda: encoder(pictures[:, guessed:], 1))] if config.level1.warp_channels else []),
         _cost(PROPAGATION, None, lambda: encoder.propagate(level, level[:, :, 0], grid)),
         *_dit_costs((LEVEL1, LEVEL1_ONCE, LEVEL1_WIDE), config.level1, grid, views, cond_num),
     ]
@@ -85,13 +88,18 @@ def request_flops(
     cascade: SamplerConfig,
     rays: bool = True,
     decoded: float = 1.0,
+    guess: bool = False,
 ) -> tuple[int, int]:
     """Operations and transformer evaluations of one whole request whose parts ``part_costs`` counted.
 
-    ``decoded`` is the share of the views that pictures and depth are made of.
+    ``decoded`` is the share of the views that pictures and depth are made of; ``guess``: with a geometric guess.
     """
     flops = {row.part: row.flops for row in rows}
-    total = flops[CONDITIONS] + flops[CLS] + flops[PROPAGATION]
+    total = flops[CONDITIONS] + flops[PROPAGATION]
+    if config.propagation_cls == "first_alone" and not _alone(config):
+        total += flops[CLS]
+    if guess:
+        total += flops[GUESS]
     total += round(decoded * (flops[RGB] + flops[DEPTH if rays else DEPTH_ONLY]))
     total += _sampling_flops(level1, *(flops[part] for part in (LEVEL1, LEVEL1_ONCE, LEVEL1_WIDE)))
     forwards = count_evaluations(level1).forwards
@@ -101,11 +109,21 @@ def request_flops(
     return total, forwards
 
 
-def preset_flops(config: ModelConfig, preset: NetworkPreset, size: tuple[int, int], views: int, cond_num: int) -> int:
-    """Operations of one request of ``views`` views with nothing kept from earlier ones and poses trusted."""
+def preset_flops(
+    config: ModelConfig, preset: NetworkPreset, size: tuple[int, int], views: int, cond_num: int, guess: bool = False
+) -> int:
+    """Operations of one request of ``views`` views with nothing kept from earlier ones and poses trusted.
+
+    ``guess``: with a geometric guess, of a model that was trained with one.
+    """
     rows = part_costs(config, size, views, cond_num)
     decoded = 1.0 if preset.decode_conditions else 1 - cond_num / views
-    return request_flops(rows, config, preset.level1, preset.cascade, preset.decode_conditions, decoded)[0]
+    return request_flops(rows, config, preset.level1, preset.cascade, preset.decode_conditions, decoded, guess)[0]
+
+
+def _alone(config: ModelConfig) -> bool:
+    """Does the encoder see each view alone up to level 1? Then one pass also gives the class vector."""
+    return config.encoder.level_blocks[1] < config.encoder.alt_start
 
 
 def _sampling_flops(sampler: SamplerConfig, forward: int, once: int, wide: int) -> int:

@@ -16,6 +16,7 @@ from gld_ros.evaluation.bench.targets import BenchScene, starting_noise
 from gld_ros.model.gld_model import GldModel
 from gld_ros.synthesis.gld import GldRequest, generate
 from gld_ros.synthesis.network_inputs import geometric_guess
+from gld_ros.synthesis.presets import network_presets
 
 TINY, PLAIN = "tiny", "tiny-plain"  # with the geometric guess the model was trained with, and without
 SPREAD_SCENES = 6  # scenes that are drawn again from other noise: each costs as much as a scene
@@ -86,7 +87,7 @@ def run_request(
     request = GldRequest(
         inputs.cond_rgb, inputs.world_from_cam, inputs.K, noise=noise, warp_rgb=warp, warp_coverage=coverage
     )
-    output = generate(model, with_preset(request, model.config, preset))
+    output = generate(model, with_preset(request, network_presets(model.config)[preset]))
     if model.device.type == "cuda":
         torch.cuda.synchronize(model.device)
     seconds = time.perf_counter() - begun

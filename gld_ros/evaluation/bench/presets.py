@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from gld_ros.evaluation.cost import part_costs, request_flops
-from gld_ros.model.config import ModelConfig, SamplerConfig
+from gld_ros.evaluation.cost import preset_flops
+from gld_ros.model.config import ModelConfig
+from gld_ros.model.sampler import count_evaluations
 from gld_ros.synthesis.gld import GldRequest
-from gld_ros.synthesis.network import STEPS, UNGUIDED
+from gld_ros.synthesis.presets import PRESETS as CLASSICAL
+from gld_ros.synthesis.presets import NetworkPreset, network_presets
 
-PRESETS = tuple(STEPS)
+PRESETS = tuple(CLASSICAL)  # the same names in both engines, from slow to fast
 REFERENCE = "reference"
-REFERENCE_POINTS, REFERENCE_GUIDANCE = 50, 1.5
 
 
 @dataclass(frozen=True)
@@ -26,41 +26,29 @@ class PresetCost:
     flops: int
 
 
-def reference_sampler(config: ModelConfig, size: tuple[int, int], views: int) -> SamplerConfig:
-    """The published sampler for a model: 49 Euler updates, guidance 1.5, and the shift of its own latent size.
-
-    Source: GLD specification section 10, shift = sqrt(channels * rows * columns * views / 4096).
-    """
-    width, height = size
-    latents = config.level1.latent_channels * (width // config.encoder.patch) * (height // config.encoder.patch)
-    return SamplerConfig(REFERENCE_POINTS, math.sqrt(latents * views / 4096), REFERENCE_GUIDANCE, reuse=False)
-
-
-def sampler_of(config: ModelConfig, preset: str, size: tuple[int, int], views: int) -> SamplerConfig:
-    """The sampler of both stages."""
-    if preset == REFERENCE:
-        return reference_sampler(config, size, views)
-    updates = STEPS[preset]
-    if updates is None or updates >= config.sampler.points - 1:
-        return config.sampler
-    guidance = 1.0 if preset == UNGUIDED else config.sampler.guidance
-    return dataclasses.replace(config.sampler, points=updates + 1, guidance=guidance)
+def with_preset(request: GldRequest, preset: NetworkPreset) -> GldRequest:
+    """``request`` as ``preset`` runs it; rays are read only by the plain path, since poses are known."""
+    return dataclasses.replace(
+        request,
+        level1=preset.level1,
+        cascade=preset.cascade,
+        decode_conditions=preset.decode_conditions,
+        rays=preset.decode_conditions,
+    )
 
 
-def with_preset(request: GldRequest, config: ModelConfig, preset: str) -> GldRequest:
-    """``request`` as ``preset`` runs it. ``reference`` decodes everything, rays included."""
-    height, width = request.cond_rgb.shape[-2:]
-    sampler = sampler_of(config, preset, (width, height), request.K.shape[1])
-    return dataclasses.replace(request, level1=sampler, cascade=sampler, rays=preset == REFERENCE)
-
-
-def preset_cost(config: ModelConfig, preset: str, size: tuple[int, int], views: tuple[int, int]) -> PresetCost:
-    """Of one request with ``views`` = (conditions, targets) at ``size`` = (W, H)."""
-    sampler = sampler_of(config, preset, size, sum(views))
-    rows = part_costs(config, size, sum(views), views[0])
-    flops, evaluations = request_flops(rows, config, sampler, sampler, rays=preset == REFERENCE)
-    updates = sampler.points - 1
-    return PresetCost((updates, 0 if config.joint else updates), evaluations, flops)
+def preset_cost(
+    config: ModelConfig, preset: str, size: tuple[int, int], views: tuple[int, int], guess: bool = False
+) -> PresetCost:
+    """Of one request with ``views`` = (conditions, targets) at ``size`` = (W, H), with a geometric guess or without."""
+    chosen = network_presets(config)[preset]
+    stages = [chosen.level1] if config.joint else [chosen.level1, chosen.cascade]
+    updates = [sampler.points - 1 for sampler in stages]
+    return PresetCost(
+        (updates[0], 0 if config.joint else updates[1]),
+        sum(count_evaluations(sampler).forwards for sampler in stages),
+        preset_flops(config, chosen, size, sum(views), views[0], guess),
+    )
 
 
 def rotated(names: Sequence[str], by: int) -> list[str]:

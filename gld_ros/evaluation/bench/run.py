@@ -15,7 +15,7 @@ from tqdm import tqdm
 from gld_ros.errors import GldError
 from gld_ros.evaluation.bench.budget import BudgetRows, budget_rows
 from gld_ros.evaluation.bench.child import in_child
-from gld_ros.evaluation.bench.compare import SAMPLES, SPREAD_SCENES, Comparison, compare, modes_of
+from gld_ros.evaluation.bench.compare import SAMPLES, SPREAD_SCENES, TINY, Comparison, compare, modes_of
 from gld_ros.evaluation.bench.memory import request_peak
 from gld_ros.evaluation.bench.presets import PRESETS, preset_cost
 from gld_ros.evaluation.bench.quality import quality
@@ -143,7 +143,7 @@ def preset_rows(config: BenchConfig, engine: NetworkEngine) -> tuple[list[Row], 
         notes.append(f"reference ran in {dtype} too: its plain path is fp32 on a CPU")
     rows = []
     for mode, preset in keys:
-        cost = preset_cost(model.config, preset, size, views)
+        cost = preset_cost(model.config, preset, size, views, guess=mode == TINY)
         seconds = result.measured[mode, preset].seconds
         rows.append(
             Row(
