@@ -54,7 +54,7 @@ class ClassicalEngine:
         chosen = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
         self.device = torch.device(chosen)
         self.cache = KeyframeCache(self.device)
-        self._cost = CostModel()
+        self.cost = CostModel()
 
     @torch.no_grad()
     def prepare(self, views: Sequence[PosedView], preset: str = "balanced") -> None:
@@ -99,8 +99,8 @@ class ClassicalEngine:
         keyframes = self.cache.checked(views, preset, lambda i: report("depth", i, len(views)))
         seconds = {"depth": time.perf_counter() - start}
         if unswept:
-            units = sum(self._cost.sweep_units(v.camera, len(views), preset) for v in unswept)
-            self._cost.learn("sweep", units, seconds["depth"])
+            units = sum(self.cost.sweep_units(v.camera, len(views), preset) for v in unswept)
+            self.cost.learn("sweep", units, seconds["depth"])
 
         results: list[SynthesizedView] = []
         blends: list[Blend | None] = []
@@ -118,8 +118,8 @@ class ClassicalEngine:
             made, picture = self._target(target, views, keyframes, preset, request)
             results.append(made)
             blends.append(picture)
-            units = self._cost.target_units(target, len(views), preset)
-            self._cost.learn("target", units, time.perf_counter() - began)
+            units = self.cost.target_units(target, len(views), preset)
+            self.cost.learn("target", units, time.perf_counter() - began)
         seconds["targets"] = time.perf_counter() - start - seconds["depth"]
 
         has_scale = _has_scale(views)
@@ -161,13 +161,19 @@ class ClassicalEngine:
         """z-depth of each view in world units, (h, w) at working size."""
         return [(1.0 / d.inverse).cpu().numpy().astype(np.float32) for d in self.view_depths(views, preset)]
 
+    def expected_seconds(self, views: Sequence[PosedView], targets: Sequence[Camera], preset: str) -> float:
+        """What ``synthesize`` will take for these targets, from what earlier work took on this machine."""
+        chosen = _preset(preset)
+        need = sum(self._target_seconds(t, views, chosen) for t in targets)
+        return need + sum(self._sweep_seconds(v, views, chosen) for v in views)
+
     def _sweep_seconds(self, view: PosedView, views: Sequence[PosedView], preset: ClassicalPreset) -> float:
         if self.cache.is_swept(view, views, preset):
             return 0.0
-        return self._cost.seconds("sweep", self._cost.sweep_units(view.camera, len(views), preset))
+        return self.cost.seconds("sweep", self.cost.sweep_units(view.camera, len(views), preset))
 
     def _target_seconds(self, target: Camera, views: Sequence[PosedView], preset: ClassicalPreset) -> float:
-        return self._cost.seconds("target", self._cost.target_units(target, len(views), preset))
+        return self.cost.seconds("target", self.cost.target_units(target, len(views), preset))
 
     def _preset_for(self, views: Sequence[PosedView], request: Request, notes: list[str]) -> str:
         """The preset asked for, or a faster one that fits the time budget. Raises BUDGET_EXCEEDED below the floor."""
@@ -175,9 +181,7 @@ class ClassicalEngine:
         if request.time_budget_s <= 0:
             return request.preset
         for name in dict.fromkeys([request.preset, "balanced", FASTEST]):
-            preset = PRESETS[name]
-            need = sum(self._target_seconds(t, views, preset) for t in request.targets)
-            need += sum(self._sweep_seconds(v, views, preset) for v in views)
+            need = self.expected_seconds(views, request.targets, name)
             if need <= request.time_budget_s:
                 if name != request.preset:
                     notes.append(f"preset {name} instead of {request.preset} to keep {request.time_budget_s:g} s")

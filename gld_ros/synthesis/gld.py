@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import logging
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -77,6 +78,7 @@ class GldOutput:
     cls: Tensor  # (B, D) raw class vector used in propagation
     cameras: RelativeCameras
     updates: tuple[int, int]  # sampler updates run: level 1, cascade
+    seconds: dict[str, float]  # encode, level1, cascade, decode
     notes: tuple[str, ...]  # degraded modes, said aloud
 
 
@@ -95,6 +97,7 @@ def generate(
     Raises GldError on pictures or cameras that cannot be used, naming the limit.
     """
     notes = check(model, request)
+    clock = StageClock(model.device)
     grid = grid_of(request.cond_rgb, model.config.encoder.patch)
     count = request.cond_rgb.shape[1]
     if cache is not None and request.cond_keys:
@@ -121,6 +124,7 @@ def generate(
     cameras = relative_cameras(tiled(request.world_from_cam), tiled(request.K), model.config.camera)
     noise = request.noise or draw_noise(model, request, grid)
     updates: dict[Stage, int] = {"level1": 0, "cascade": 0}
+    clock.done("encode")
 
     def run(stage: Stage, sampler: SamplerConfig, source: Tensor | None = None) -> Tensor:
         def on_step(step: int, steps: int, _: Tensor) -> None:
@@ -133,7 +137,9 @@ def generate(
         guess = None if start is None else model.stage_latents(start, stage)
         asked = None if hurry is None else functools.partial(hurry, stage)
         with model.diffusion(stage) as dit:
-            return sample(dit, inputs, drawn, sampler, on_step, asked, guess)
+            made = sample(dit, inputs, drawn, sampler, on_step, asked, guess)
+        clock.done(stage)
+        return made
 
     first, second = request.level1 or model.config.sampler, request.cascade or model.config.sampler
     if model.config.joint:
@@ -147,8 +153,31 @@ def generate(
     shown = levels if request.decode_conditions else [level[:, count:] for level in levels]
     picture = model.decode_rgb(shown, grid) if request.rgb else None
     depth = decode_depth(model, shown, grid, request.rays) if request.depth else None
+    clock.done("decode")
     ran = (updates["level1"], updates["cascade"])
-    return GldOutput(picture, depth, latents, levels, conditions, cls, cameras, ran, notes)
+    return GldOutput(picture, depth, latents, levels, conditions, cls, cameras, ran, clock.seconds, notes)
+
+
+class StageClock:
+    """Seconds of the stages that follow each other; waits for the device at their ends only."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.seconds: dict[str, float] = {}
+        self._device = device
+        self._mark = time.perf_counter()
+
+    def done(self, stage: str) -> None:
+        """``stage`` ends here."""
+        synchronise(self._device)
+        now = time.perf_counter()
+        self.seconds[stage] = now - self._mark
+        self._mark = now
+
+
+def synchronise(device: torch.device) -> None:
+    """Wait until a GPU has done what it was given."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
 
 
 def decode_depth(model: GldModel, levels: list[Tensor], grid: tuple[int, int], rays: bool) -> DepthOutput:

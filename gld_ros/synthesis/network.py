@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import secrets
 import time
 from collections.abc import Sequence
@@ -19,12 +20,16 @@ from gld_ros.geometry.camera import Camera
 from gld_ros.geometry.carving import seen_through
 from gld_ros.geometry.view_depth import ViewDepth
 from gld_ros.model.checkpoint import ModelFile
-from gld_ros.model.config import SamplerConfig
+from gld_ros.model.gld_model import Latents
 from gld_ros.model.rays import cameras_from_rays
+from gld_ros.synthesis.budget import SLACK, Deadline, NetworkCosts, Work, fit_updates
 from gld_ros.synthesis.classical import ClassicalEngine, check_request
 from gld_ros.synthesis.clouds import clouds_of
-from gld_ros.synthesis.gld import GldOutput, GldRequest, generate
+from gld_ros.synthesis.features import FeatureCache
+from gld_ros.synthesis.gld import GldOutput, GldRequest, decode_depth, generate, synchronise
 from gld_ros.synthesis.network_inputs import NetworkInputs, best_size, geometric_guess, network_inputs, spread_to
+from gld_ros.synthesis.presets import NetworkPreset, network_presets
+from gld_ros.synthesis.streams import Streams, warm
 from gld_ros.synthesis.types import (
     GENERATED,
     OBSERVED,
@@ -36,14 +41,15 @@ from gld_ros.synthesis.types import (
     Result,
     SynthesizedView,
 )
+from gld_ros.synthesis.warm_up import warm_up_scene
 
 log = logging.getLogger(__name__)
 MAX_CONDITIONS = 4  # released models were trained with 1 to 4
 LAZY_BYTES = 512 << 20  # larger files keep their transformers on disk until a stage needs them
 FEATHER_PX = 3.0  # blend between observed and generated pixels
 MIN_SHARED_PIXELS = 200  # observed pixels needed to fit the depth scale
-STEPS = {"reference": None, "full": None, "balanced": 16, "fast": 8}  # updates a stage; None: the model's own
-UNGUIDED = "fast"  # preset without guidance
+LEAST_SHARE = 0.5  # of its updates that a preset is run with before a faster one is taken
+SAMPLES_PER_RUN = 4  # drawn in one batch, which bounds memory
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,6 +63,30 @@ class _Drawn:
     depth_std: NDArray[np.float32] | None
 
 
+@dataclass(frozen=True, eq=False)
+class _Run:
+    """Targets that the network makes at once, and what it makes them from."""
+
+    preset: NetworkPreset
+    views: Sequence[PosedView]
+    depths: Sequence[ViewDepth]
+    targets: Sequence[SynthesizedView]
+    request: Request
+    seed: int
+    ends: float  # on the clock ``time.perf_counter``
+
+
+@dataclass(frozen=True, eq=False)
+class _Made:
+    """What a run gave."""
+
+    pictures: list[_Drawn]  # per target
+    scale: float | None  # of its depth
+    preset: NetworkPreset  # with the updates that were meant to run
+    updates: tuple[int, int]  # that ran
+    seconds: dict[str, float]
+
+
 class NetworkEngine:
     """A checkpoint of any size. Observed pixels, their depth and visibility come from the classical engine."""
 
@@ -65,17 +95,31 @@ class NetworkEngine:
         self.device = self.geometry.device
         file = ModelFile(path)
         dtype = torch.bfloat16 if self.device.type == "cuda" else torch.float32
-        self.model = file.load(self.device, dtype, lazy=file.nbytes() > LAZY_BYTES)
+        lazy = file.nbytes() > LAZY_BYTES
+        self.model = file.load(self.device, dtype, lazy=lazy)
         self.name = name or file.config.name
-        self._seconds: dict[str, float] = {}  # per preset and target, learned
+        self.presets = network_presets(file.config)
+        self._features = FeatureCache()
+        self._streams = Streams()
+        self._costs = NetworkCosts(file.config, self.geometry.cost)
+        if lazy and self.device.type == "cpu":
+            log.info("this model takes minutes on a CPU: time budgets are kept from the second request on")
+        else:
+            self._warm_up()
 
     def prepare(self, views: Sequence[PosedView], preset: str = "balanced") -> None:
         """Depth of the views ahead of requests; see ``types.Engine``."""
-        self.geometry.prepare(views, preset)
+        self.geometry.prepare(views, self._preset(preset).geometry)
 
     def forget(self, keys: Sequence[str]) -> None:
         """Drop what is cached for these views."""
         self.geometry.forget(keys)
+        self._features.forget(keys)
+
+    def clear(self) -> None:
+        """Drop everything that is kept between requests; measured costs stay."""
+        self.geometry.cache.clear()
+        self._features, self._streams = FeatureCache(), Streams()
 
     def synthesize(
         self,
@@ -84,52 +128,66 @@ class NetworkEngine:
         progress: ProgressCallback | None = None,
         cancelled: CancelCheck | None = None,
     ) -> Result:
-        """Synthesise all targets; see ``types.Engine``."""
+        """Synthesise all targets; see ``types.Engine``.
+
+        A time budget picks the preset and its updates, and is overrun by no more than one update; targets whose turn
+        does not come keep the geometry's picture, and a note says so.
+        """
         start = time.perf_counter()
         check_request(views, request)
-        preset = self._preset_for(request)
-        base = self.geometry.synthesize(views, replace(request, preset=preset, time_budget_s=0.0), progress, cancelled)
+        notes: list[str] = []
+        name, preset = self._plan(views, request, notes)
+        base = self.geometry.synthesize(
+            views, replace(request, preset=preset.geometry, time_budget_s=0.0), progress, cancelled
+        )
         usable = [i for i, v in enumerate(base.views) if v.status == Status.OK]
         if not usable:
             return replace(base, model=self.name)
-        depths = self.geometry.view_depths(views, preset)
+        depths = self.geometry.view_depths(views, preset.geometry)
         seed = request.seed if request.seed >= 0 else secrets.randbelow(2**31)
-        notes = [n for n in base.notes if not n.startswith("classical engine")]
+        notes += [n for n in base.notes if not n.startswith("classical engine")]
         if len(views) > MAX_CONDITIONS:
             notes.append(f"the network reads the first {MAX_CONDITIONS} of {len(views)} views, geometry all")
-        chosen, chosen_depths = list(views[:MAX_CONDITIONS]), depths[:MAX_CONDITIONS]
+        ends = start + request.time_budget_s if request.time_budget_s > 0 else float("inf")
 
         finished = list(base.views)
         through: list[NDArray | None] = [None] * len(finished)
-        per_run = max(1, self.model.config.trained_views - len(chosen))
-        scales = []
-        for first in range(0, len(usable), per_run):
-            part = usable[first : first + per_run]
-            drawn, scale = self._draw(
-                chosen, chosen_depths, [base.views[i] for i in part], preset, request, seed, notes, progress, cancelled
-            )
-            scales.append(scale)
-            for i, picture in zip(part, drawn, strict=True):
+        seconds = dict(base.seconds)
+        scales, updates = [], []
+        parts = self._parts(len(views), usable)
+        for done, part in enumerate(parts):
+            targets = [base.views[i] for i in part]
+            run = _Run(preset, views[:MAX_CONDITIONS], depths[:MAX_CONDITIONS], targets, request, seed, ends)
+            if done and time.perf_counter() + self._least_seconds(run) > ends:
+                left = sum(len(p) for p in parts[done:])
+                notes.append(f"time_budget {request.time_budget_s:g} s was used up: {left} views are geometry only")
+                break
+            made = self._draw(run, len(parts) - done, notes, progress, cancelled)
+            began = time.perf_counter()
+            scales.append(made.scale)
+            updates.append(made.updates)
+            for i, picture in zip(part, made.pictures, strict=True):
                 finished[i] = compose(base.views[i], picture, request.compose)
                 inverse = torch.from_numpy(1.0 / np.maximum(finished[i].depth, 1e-6)).to(self.device)
                 through[i] = seen_through(finished[i].camera, depths, inverse).cpu().numpy()
-        seconds = dict(base.seconds)
+            made.seconds["compose"] += time.perf_counter() - began
+            self._costs.learn(made.preset, self._work(run), made.updates, made.seconds)
+            for stage, taken in made.seconds.items():
+                seconds[stage] = seconds.get(stage, 0.0) + taken
+        clouds = clouds_of(finished, through) if base.points_observed is not None else None  # geometry's own rule
         seconds["total"] = time.perf_counter() - start
         seconds["network"] = seconds["total"] - base.seconds["total"]
-        self._seconds[preset] = seconds["total"] / len(request.targets)
-        clouds = clouds_of(finished, through) if base.points_observed is not None else None  # geometry's own rule
         fitted = all(s is not None for s in scales)
         if not fitted:
             notes.append("depth of generated parts has no scale: too little was observed to fit it")
-        sampler = self._sampler(preset)
         return replace(
             base,
             views=finished,
             points_observed=clouds[0] if clouds else None,
             points_generated=clouds[1] if clouds else None,
             model=self.name,
-            preset=preset,
-            updates=(sampler.points - 1, 0 if self.model.config.joint else sampler.points - 1),
+            preset=name,
+            updates=min(updates),
             seed=seed,
             scale=float(np.median([s for s in scales if s is not None])) if any(scales) else 1.0,
             scale_valid=base.scale_valid and fitted,
@@ -138,47 +196,95 @@ class NetworkEngine:
             notes=tuple(dict.fromkeys(notes)),
         )
 
-    def _sampler(self, preset: str) -> SamplerConfig:
-        own = self.model.config.sampler
-        updates = STEPS[preset]
-        if updates is None or updates >= own.points - 1:
-            return own
-        return replace(own, points=updates + 1, guidance=1.0 if preset == UNGUIDED else own.guidance)
+    def expected_seconds(self, views: Sequence[PosedView], request: Request, preset: NetworkPreset) -> float:
+        """What ``synthesize`` will take with this preset, from what earlier work took on this machine."""
+        total = self.geometry.expected_seconds(views, request.targets, preset.geometry)
+        for part in self._parts(len(views), list(range(len(request.targets)))):
+            total += self._costs.seconds(preset, self._work_of(views, [request.targets[i] for i in part], request))
+        return total
 
-    def _preset_for(self, request: Request) -> str:
-        if request.preset not in STEPS:
-            raise GldError(f"preset '{request.preset}' is unknown: use one of {', '.join(STEPS)}")
-        budget = request.time_budget_s
-        candidates = list(dict.fromkeys([request.preset, "balanced", "fast"]))
-        for name in candidates:
-            if budget <= 0 or self._seconds.get(name, 0.0) * len(request.targets) <= budget:
-                return name
-        floor = min(self._seconds[name] for name in candidates) * len(request.targets)
+    def _plan(self, views: Sequence[PosedView], request: Request, notes: list[str]) -> tuple[str, NetworkPreset]:
+        """The preset asked for, or as much of it or of a faster one as fits. Raises BUDGET_EXCEEDED below the floor."""
+        asked, budget = self._preset(request.preset), request.time_budget_s
+        if budget <= 0:
+            return request.preset, asked
+
+        def fits(preset: NetworkPreset) -> bool:
+            return SLACK * self.expected_seconds(views, request, preset) <= budget
+
+        names = list(self.presets)[list(self.presets).index(request.preset) :]
+        for name in names:
+            preset = self.presets[name]
+            fewest = 1 if name == names[-1] else math.ceil(LEAST_SHARE * (preset.level1.points - 1))
+            fitting = fit_updates(preset, fits, fewest)
+            if fitting is not None:
+                if fitting != asked:
+                    ran = fitting.level1.points - 1
+                    notes.append(f"preset {name} with {ran} updates instead of {request.preset} to keep {budget:g} s")
+                return name, fitting
+        floor = SLACK * self.expected_seconds(views, request, self.presets[names[-1]].with_updates(1))
         raise GldError(
-            f"time_budget {budget:g} s is below the floor of {floor:.2f} s for {len(request.targets)} views "
-            "with preset fast: ask for fewer views or more time",
+            f"time_budget {budget:g} s is below the floor of {floor:.2g} s for {len(request.targets)} views "
+            f"with preset {names[-1]}: ask for fewer views or more time",
             Status.BUDGET_EXCEEDED,
         )
 
+    def _preset(self, name: str) -> NetworkPreset:
+        if name not in self.presets:
+            raise GldError(f"preset '{name}' is unknown: use one of {', '.join(self.presets)}")
+        return self.presets[name]
+
+    def _parts(self, conditions: int, targets: list[int]) -> list[list[int]]:
+        """Targets that are made in one run of the network."""
+        per_run = max(1, self.model.config.trained_views - min(conditions, MAX_CONDITIONS))
+        return [targets[first : first + per_run] for first in range(0, len(targets), per_run)]
+
+    def _work(self, run: _Run) -> Work:
+        return self._work_of(run.views, [t.camera for t in run.targets], run.request)
+
+    def _work_of(self, views: Sequence[PosedView], targets: Sequence[Camera], request: Request) -> Work:
+        config = self.model.config
+        width, height = best_size(config.trained_sizes, targets[0])
+        conditions = min(len(views), MAX_CONDITIONS)
+        return Work(
+            to_encode=conditions + (len(targets) if config.level1.warp_channels else 0),
+            views=conditions + len(targets),
+            samples=request.num_samples,
+            tokens=(width // config.encoder.patch) * (height // config.encoder.patch),
+            pixels=sum(t.width * t.height for t in targets),
+        )
+
+    def _least_seconds(self, run: _Run) -> float:
+        return self._costs.seconds(run.preset.with_updates(1), self._work(run))
+
     def _draw(
         self,
-        views: Sequence[PosedView],
-        depths: Sequence[ViewDepth],
-        targets: Sequence[SynthesizedView],
-        preset: str,
-        request: Request,
-        seed: int,
+        run: _Run,
+        runs_left: int,
         notes: list[str],
         progress: ProgressCallback | None,
         cancelled: CancelCheck | None,
-    ) -> tuple[list[_Drawn], float | None]:
-        """Run the network once per sample; returns a drawing per target and the scale of its depth."""
-        config = self.model.config
-        size = best_size(config.trained_sizes, targets[0].camera)
-        inputs = network_inputs(views, [t.camera for t in targets], size)
-        warp = geometric_guess(inputs, depths) if config.level1.warp_channels else (None, None)
-        sampler = self._sampler(preset)
+    ) -> _Made:
+        """Run the network on some targets, all samples."""
         began = time.perf_counter()
+        config, request, count = self.model.config, run.request, len(run.views)
+        work = self._work(run)
+        size = best_size(config.trained_sizes, run.targets[0].camera)
+        inputs = network_inputs(run.views, [t.camera for t in run.targets], size)
+        warp = geometric_guess(inputs, run.depths) if config.level1.warp_channels else (None, None)
+        preset, start = run.preset, None
+        if request.stream and len(run.targets) == 1:
+            typical = float(np.median(1 / np.concatenate([d.inverse.flatten().cpu().numpy() for d in run.depths])))
+            camera = run.targets[0].camera
+            start = self._streams.start(request.stream, camera, inputs.targets[0], typical, config.encoder.patch)
+            preset = preset if start is None else warm(preset)
+        now = time.perf_counter()
+        ends = now + (run.ends - now) / runs_left  # the runs to come get as much
+        remaining = ends - now
+        preset = fit_updates(
+            preset, lambda p: SLACK * self._costs.seconds(p, work) <= remaining
+        ) or preset.with_updates(1)
+        deadline = Deadline(ends, self._costs.stages(preset, work), preset)
 
         def report(stage: str, step: int, steps: int) -> None:
             if cancelled is not None and cancelled():
@@ -187,43 +293,84 @@ class NetworkEngine:
                 done = max(step, 1)
                 progress(Progress(stage, step, steps, (time.perf_counter() - began) / done * (steps - step)))
 
+        def hurry(stage: str, step: int, steps: int) -> bool:
+            synchronise(self.device)
+            return deadline.hurry(stage, step, steps)
+
+        seconds: dict[str, float] = {"compose": 0.0}
         samples: list[list[_Drawn]] = []
-        scale = None
-        for n in range(request.num_samples):
+        scale, updates = None, []
+        seconds["encode"] = time.perf_counter() - began
+        for first in range(0, request.num_samples, SAMPLES_PER_RUN):
             output = generate(
                 self.model,
                 GldRequest(
                     inputs.cond_rgb,
                     inputs.world_from_cam,
                     inputs.K,
-                    sampler,
-                    sampler,
-                    seed + n,
+                    preset.level1,
+                    preset.cascade,
+                    run.seed + first,
                     warp_rgb=warp[0],
                     warp_coverage=warp[1],
-                    rays=len(views) > 1,
+                    cond_keys=tuple(v.key for v in run.views) if preset.keep_features else (),
+                    start=start,
+                    samples=min(SAMPLES_PER_RUN, request.num_samples - first),
+                    rays=preset.decode_conditions,
+                    decode_conditions=preset.decode_conditions,
                 ),
                 report,
+                hurry if math.isfinite(run.ends) else None,
+                self._features,
             )
             notes += output.notes
-            maps = _maps(output, len(views))
-            if n == 0:
-                scale = fit_scale(targets, inputs, maps, output, len(views))
-            samples.append([_on_target(t, c, m, scale) for t, c, m in zip(targets, inputs.targets, maps, strict=True)])
-        if request.num_samples == 1:
-            return samples[0], scale
-        stacks = [np.stack([s[i].depth for s in samples]) for i in range(len(targets))]
-        return [replace(d, depth=s.mean(0), depth_std=s.std(0)) for d, s in zip(samples[0], stacks, strict=True)], scale
+            updates.append(output.updates)
+            for stage, taken in output.seconds.items():
+                seconds[stage] = seconds.get(stage, 0.0) + taken
+            composing = time.perf_counter()
+            maps = _maps(output, len(run.targets))
+            if first == 0:
+                scale = self._scale(run, inputs, maps[0], output)
+                if request.stream and len(run.targets) == 1:
+                    made = Latents(*(z[:1, count:] for z in (output.latents.level0, output.latents.level1)))
+                    self._streams.keep(request.stream, run.targets[0].camera, inputs.targets[0], made)
+            samples += [
+                [_on_target(t, c, m, scale) for t, c, m in zip(run.targets, inputs.targets, sample, strict=True)]
+                for sample in maps
+            ]
+            seconds["compose"] += time.perf_counter() - composing
+        pictures = samples[0]
+        if request.num_samples > 1:
+            stacks = [np.stack([s[i].depth for s in samples]) for i in range(len(run.targets))]
+            pictures = [replace(d, depth=s.mean(0), depth_std=s.std(0)) for d, s in zip(pictures, stacks, strict=True)]
+        return _Made(pictures, scale, preset, min(updates), seconds)
+
+    def _scale(self, run: _Run, inputs: NetworkInputs, maps: torch.Tensor, output: GldOutput) -> float | None:
+        """``fit_scale``, with a ray map made only where observed depth does not tell."""
+        count = len(run.views)
+        scale = fit_scale(run.targets, inputs, maps, output, count)
+        if scale is not None or count == 1:
+            return scale
+        grid = (output.latents.level0.shape[-2], output.latents.level0.shape[-1])
+        rays = decode_depth(self.model, [level[:1] for level in output.levels], grid, rays=True)
+        return fit_scale(run.targets, inputs, maps, replace(output, depth=rays), count)
+
+    def _warm_up(self) -> None:
+        """Measure this machine: a small scene twice, for the first run of anything is slow."""
+        for _ in range(2):
+            self.geometry.cost.clear()
+            self.synthesize(*warm_up_scene())
+            self.clear()
 
 
-def _maps(output: GldOutput, conditions: int) -> torch.Tensor:
-    """Colour, depth and confidence of the targets, (T, 5, h, w)."""
+def _maps(output: GldOutput, targets: int) -> torch.Tensor:
+    """Colour, depth and confidence of the targets, (samples, T, 5, h, w)."""
     assert output.rgb is not None
     assert output.depth is not None
-    rgb = output.rgb[0, conditions:].float().clamp(0, 1)
-    depth = output.depth.depth[0, conditions:, None].float()
-    confidence = 1 - 1 / output.depth.depth_conf[0, conditions:, None].float().clamp(min=1)
-    return torch.cat([rgb, depth, confidence], dim=1).cpu()
+    rgb = output.rgb[:, -targets:].float().clamp(0, 1)
+    depth = output.depth.depth[:, -targets:, None].float()
+    confidence = 1 - 1 / output.depth.depth_conf[:, -targets:, None].float().clamp(min=1)
+    return torch.cat([rgb, depth, confidence], dim=2).cpu()
 
 
 def _on_target(target: SynthesizedView, network: Camera, maps: torch.Tensor, scale: float | None) -> _Drawn:

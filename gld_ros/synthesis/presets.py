@@ -128,3 +128,7 @@ class CostModel:
         """Take in a measurement."""
         rate, known = seconds / max(units, 1.0), self._rate.get(kind)
         self._rate[kind] = rate if known is None else (1 - LEARNING) * known + LEARNING * rate
+
+    def clear(self) -> None:
+        """Forget what was measured."""
+        self._rate.clear()

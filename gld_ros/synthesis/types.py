@@ -38,6 +38,7 @@ class Request:
     compose: str = "observed_first"  # or "generated"
     clouds: bool = True
     metric: bool = True  # the poses are in metres
+    stream: str = ""  # name of a virtual camera that follows the robot: its next picture may start from its last
 
 
 @dataclass(frozen=True, eq=False)
