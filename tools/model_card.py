@@ -38,7 +38,8 @@ ROOM_KEYS = (
     "psnr", "ssim", "perceptual", "psnr_holes", "perceptual_holes", "gradient_energy_holes_ratio", "depth_absrel",
     "depth_absrel_median", "depth_delta1",
 )  # fmt: skip
-PANEL = (520, 300)  # width, height
+PANEL = (520, 300)  # width, least height
+LINE_PX = 15
 COLOURS = ((180, 90, 30), (40, 40, 200), (30, 140, 30), (150, 30, 150), (20, 140, 220), (120, 120, 0), (90, 90, 90))
 
 
@@ -161,22 +162,24 @@ def draw_curves(curves: dict[str, list[dict[str, float]]], path: Path) -> None:
         depth = {k: v for k, v in series.items() if "absrel" in k}
         pictures = {k: v for k, v in series.items() if k not in depth}
         if series:
-            rows.append(np.hstack([_panel(f"{stage}: dB", pictures), _panel(f"{stage}: AbsRel", depth)]))
+            height = max(PANEL[1], 50 + LINE_PX * max(len(pictures), len(depth)))
+            panels = (_panel(f"{stage}: dB", pictures, height), _panel(f"{stage}: AbsRel", depth, height))
+            rows.append(np.hstack(panels))
     if rows:
         path.parent.mkdir(parents=True, exist_ok=True)
         cv2.imwrite(str(path), np.vstack(rows))
 
 
-def _panel(title: str, series: dict[str, list[tuple[float, float]]]) -> NDArray[np.uint8]:
-    width, height = PANEL
+def _panel(title: str, series: dict[str, list[tuple[float, float]]], height: int) -> NDArray[np.uint8]:
+    width = PANEL[0]
     image = np.full((height, width, 3), 255, np.uint8)
     text = {"fontFace": cv2.FONT_HERSHEY_SIMPLEX, "fontScale": 0.4, "lineType": cv2.LINE_AA}
     cv2.putText(image, title, (8, 18), color=(0, 0, 0), **text)
     if not series:
         return image
     points = np.concatenate([np.array(v, float) for v in series.values()])
-    (x0, low), (x1, high) = points.min(0), points.max(0)
-    x1, high = max(x1, x0 + 1), max(high, low + 1e-6)
+    low, (x1, high) = points[:, 1].min(), points.max(0)
+    high = max(high, low + 1e-6)
     left, right, top, bottom = 46, width - 170, 30, height - 24
     cv2.rectangle(image, (left, top), (right, bottom), (200, 200, 200), 1)
     for value, y in ((high, top + 4), (low, bottom)):
@@ -186,12 +189,12 @@ def _panel(title: str, series: dict[str, list[tuple[float, float]]]) -> NDArray[
     for i, name in enumerate(ends):
         colour = COLOURS[i % len(COLOURS)]
         values = np.array(series[name], float)
-        px = left + (values[:, 0] - x0) / (x1 - x0) * (right - left)
+        px = left + values[:, 0] / x1 * (right - left)
         py = bottom - (values[:, 1] - low) / (high - low) * (bottom - top)
         line = np.stack([px, py], 1).round().astype(np.int32)
         cv2.polylines(image, [line.reshape(-1, 1, 2)], False, colour, 1, cv2.LINE_AA)
         cv2.circle(image, tuple(int(v) for v in line[-1]), 2, colour, -1, cv2.LINE_AA)
-        cv2.putText(image, f"{name} {values[-1, 1]:.3g}", (right + 8, top + 8 + 15 * i), color=colour, **text)
+        cv2.putText(image, f"{name} {values[-1, 1]:.3g}", (right + 8, top + 8 + LINE_PX * i), color=colour, **text)
     return image
 
 
