@@ -17,10 +17,22 @@ PLY_DTYPE = np.dtype(
 
 def backproject(camera: Camera, depth: NDArray[np.float32]) -> NDArray[np.float32]:
     """World points (H, W, 3) of a z-depth map (H, W); NaN depth gives NaN points."""
-    v, u = np.mgrid[0 : depth.shape[0], 0 : depth.shape[1]].astype(np.float64)
-    k = np.linalg.inv(camera.K)
-    rays = np.stack([u, v, np.ones_like(u)], axis=-1) @ (camera.world_from_cam[:3, :3] @ k).T
-    return (rays * depth[..., None] + camera.centre).astype(np.float32)
+    return np.stack(backproject_planes(camera, depth), axis=-1)
+
+
+def backproject_planes(camera: Camera, depth: NDArray[np.float32]) -> list[NDArray[np.float32]]:
+    """The same points as three planes x, y, z, each (H, W): several times faster to make and to pick points from."""
+    height, width = depth.shape
+    world_from_pixel = camera.world_from_cam[:3, :3] @ np.linalg.inv(camera.K)
+    planes = []
+    for (a, b, c), origin in zip(world_from_pixel, camera.centre, strict=True):
+        along_u = (a * np.arange(width)).astype(np.float32)
+        along_v = (b * np.arange(height) + c).astype(np.float32)
+        plane = along_v[:, None] + along_u
+        plane *= depth
+        plane += np.float32(origin)
+        planes.append(plane)
+    return planes
 
 
 def write_ply(path: Path, xyz: NDArray, rgb: NDArray, confidence: NDArray) -> None:

@@ -1,8 +1,10 @@
-"""One real camera: its subscriptions, and what they heard. Callbacks only store messages; ``inputs`` uses them."""
+"""One real camera: its subscriptions, and what they heard. Callbacks only store messages; ``inputs`` uses them.
+
+They take no lock and wake nobody, for on a busy machine both can cost the executor's thread its turn.
+"""
 
 from __future__ import annotations
 
-import threading
 import time
 from collections import deque
 from collections.abc import Callable
@@ -15,6 +17,7 @@ from rclpy.qos import QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
 from gld_ros.geometry.transform_tree import NS
+from gld_ros.ros.durations import Durations
 from gld_ros.ros.settings import Settings
 from gld_ros.ros.tf_buffer import nanoseconds
 
@@ -38,6 +41,8 @@ class Counters:
     no_transform: int = 0
     bad: int = 0  # malformed, unknown encoding, wrong size, bad stamp
     last_error: str = ""
+    callback: Durations = field(default_factory=Durations)  # what the executor's thread spends on an image
+    intake: Durations = field(default_factory=Durations)  # from message to keyframe, on the thread of inputs
 
 
 @dataclass
@@ -66,18 +71,21 @@ def input_qos(settings: Settings) -> QoSProfile:
 
 
 class CameraInput:
-    """Subscriptions of one camera and the messages that wait to be used; ``on_image`` says that there is one."""
+    """Subscriptions of one camera and the messages that wait to be used.
 
-    def __init__(self, node: Node, name: str, settings: Settings, on_image: Callable[[], None]) -> None:
+    ``pending``, ``discard`` and ``forget`` are for one thread, beside the executor's.
+    """
+
+    def __init__(self, node: Node, name: str, settings: Settings) -> None:
         self.name = name
         self.counters = Counters()
         self.info: CameraInfo | None = None
         self.last_stamp_ns = 0  # of accepted images, to see time going back
         self.heard: dict[str, Heard] = {}
-        self._node, self._settings, self._on_image = node, settings, on_image
-        self._pending: deque[tuple[Any, float]] = deque(maxlen=PENDING)
+        self._node, self._settings = node, settings
+        self._arrived: deque[tuple[Any, float]] = deque(maxlen=PENDING)
+        self._pending: list[tuple[Any, float]] = []
         self._depths: deque[Any] = deque(maxlen=DEPTHS)
-        self._lock = threading.Lock()
         self._group = MutuallyExclusiveCallbackGroup()
         self._subscriptions: dict[str, Any] = {}
         self._kinds = {"image": Image, "camera_info": CameraInfo, "depth": Image}
@@ -147,13 +155,12 @@ class CameraInput:
         self._node.get_logger().warning(f"camera {self.name}: {text}")
 
     def _on_image_message(self, message: Any) -> None:
-        self.counters.received += 1
-        self.heard["image"].note(message)
-        with self._lock:
-            if len(self._pending) == PENDING:
+        with self.counters.callback.measure():
+            self.counters.received += 1
+            self.heard["image"].note(message)
+            if len(self._arrived) == PENDING:
                 self.counters.superseded += 1
-            self._pending.append((message, time.monotonic()))
-        self._on_image()
+            self._arrived.append((message, time.monotonic()))
 
     def _on_info(self, message: CameraInfo) -> None:
         self.heard["camera_info"].note(message)
@@ -161,8 +168,7 @@ class CameraInput:
 
     def _on_depth(self, message: Any) -> None:
         self.heard["depth"].note(message)
-        with self._lock:
-            self._depths.append(message)
+        self._depths.append(message)
 
     @property
     def is_rectified(self) -> bool:
@@ -180,26 +186,29 @@ class CameraInput:
 
     def pending(self) -> list[tuple[Any, float]]:
         """Waiting images with their arrival times, oldest first."""
-        with self._lock:
-            return list(self._pending)
+        while self._arrived:  # only here does it shrink
+            self._pending.append(self._arrived.popleft())
+        surplus = max(0, len(self._pending) - PENDING)
+        self.counters.superseded += surplus
+        del self._pending[:surplus]
+        return list(self._pending)
 
     def discard(self, message: Any) -> None:
         """Remove one image."""
-        with self._lock:
-            self._pending = deque((item for item in self._pending if item[0] is not message), maxlen=PENDING)
+        self._pending = [item for item in self._pending if item[0] is not message]
 
     def forget(self) -> None:
         """Drop what waits (time jumped)."""
-        with self._lock:
-            self._pending.clear()
-            self._depths.clear()
+        self._arrived.clear()
+        self._pending.clear()
+        self._depths.clear()
         self.last_stamp_ns = 0
 
     def depth_for(self, stamp_ns: int) -> Any | None:
         """The depth message nearest to a stamp, within depth_slop."""
         slop = self._get("depth_slop") * NS
-        with self._lock:
-            near = min(self._depths, key=lambda m: abs(nanoseconds(m.header.stamp) - stamp_ns), default=None)
+        depths = tuple(self._depths)  # the executor's thread may add to it meanwhile
+        near = min(depths, key=lambda m: abs(nanoseconds(m.header.stamp) - stamp_ns), default=None)
         return near if near is not None and abs(nanoseconds(near.header.stamp) - stamp_ns) <= slop else None
 
     @property

@@ -70,6 +70,10 @@ class Reporter:
                 "superseded by newer": c.superseded,
                 "dropped for TF": c.no_transform,
                 "bad": c.bad,
+                "image callback p50 (ms)": c.callback.text(50),
+                "image callback p99 (ms)": c.callback.text(99),
+                "image to keyframe p50 (ms)": c.intake.text(50),
+                "image to keyframe p99 (ms)": c.intake.text(99),
                 "last problem": c.last_error or "none",
             },
         )
@@ -122,6 +126,8 @@ class Reporter:
                 "published": c.published,
                 "failed": c.failed,
                 "ticks skipped": c.skipped,
+                "publishing p50 (ms)": c.publishing.text(50),
+                "publishing p95 (ms)": c.publishing.text(95),
                 "last problem": c.last_error or "none",
             },
         )

@@ -29,7 +29,9 @@ from gld_ros.ros.transforms import JUMP_BACK_S, TransformException
 from gld_ros.synthesis.types import PosedView
 
 DEPTH_WAIT_S = 0.15  # for the depth of an image, while depth flows
-RETRY_S = 0.02  # between two looks for a late transform
+POLL_S = 0.01  # between two looks for images and late transforms
+IDLE_POLL_S = 0.05  # when none has come for a while
+IDLE_AFTER_S = 1.0
 
 
 class Inputs:
@@ -38,36 +40,27 @@ class Inputs:
     def __init__(self, core: Core) -> None:
         self._core = core
         self._models = CameraModels()
-        self._wake = threading.Condition()
-        self._stopping = False
-        self._new = False
+        self._stop = threading.Event()
         self._jumps = core.jumps
         names = core.settings.cameras
-        self.cameras = [CameraInput(core.node, name, core.settings, self._notify) for name in names]
+        self.cameras = [CameraInput(core.node, name, core.settings) for name in names]
         self._thread = threading.Thread(target=self._run, name="gld_inputs", daemon=True)
         self._thread.start()
 
-    def _notify(self) -> None:
-        with self._wake:
-            self._new = True
-            self._wake.notify_all()
-
     def _run(self) -> None:
-        while not self._stopping:
-            waiting = False
+        busy_at = time.monotonic()
+        while not self._stop.is_set():
             for camera in self.cameras:
                 try:
-                    waiting |= self._process(camera)
+                    if self._process(camera):
+                        busy_at = time.monotonic()
                 except Exception as error:  # one bad message must not end the intake
                     self._bad(camera, f"internal error: {type(error).__name__}: {error}")
                     camera.forget()
-            with self._wake:
-                if not self._new and not self._stopping:
-                    self._wake.wait(RETRY_S if waiting else 0.5)
-                self._new = False
+            self._stop.wait(POLL_S if time.monotonic() - busy_at < IDLE_AFTER_S else IDLE_POLL_S)
 
     def _process(self, camera: CameraInput) -> bool:
-        """Use the images whose transforms are there, in order; True while others still wait for theirs.
+        """Use the images whose transforms are there, in order; True if there were any.
 
         Cheap for images that show nothing new; what cannot keep up is pushed out of the short queue by newer ones.
         """
@@ -78,7 +71,8 @@ class Inputs:
                 each.forget()
         timeout = core.settings["tf_timeout"]
         now = time.monotonic()
-        for message, arrived in camera.pending():
+        images = camera.pending()
+        for message, arrived in images:
             if not self._stamp_is_good(camera, message):
                 continue
             problem = self._try(camera, message, now - arrived)
@@ -87,7 +81,7 @@ class Inputs:
                 camera.counters.no_transform += 1
                 camera.counters.last_error = problem
                 self._warn(camera, f"dropped an image after tf_timeout {timeout:g} s: {problem}")
-        return bool(camera.pending())
+        return bool(images)
 
     def _stamp_is_good(self, camera: CameraInput, message: Any) -> bool:
         core, stamp = self._core, nanoseconds(message.header.stamp)
@@ -139,12 +133,14 @@ class Inputs:
             return "its depth image is not there yet"
         camera.discard(message)
         try:
-            view = self._view(camera, message, info, depth_message, world_from_cam)
+            with camera.counters.intake.measure():
+                view = self._view(camera, message, info, depth_message, world_from_cam)
+                kept = core.store.add(camera.name, view)
         except GldError as error:
             self._bad(camera, str(error))
             return None
         camera.last_stamp_ns = stamp
-        if core.store.add(camera.name, view):
+        if kept:
             camera.counters.kept += 1
             core.worker.nudge()
         return None
@@ -215,8 +211,7 @@ class Inputs:
 
     def close(self) -> None:
         """Unsubscribe and end the thread."""
-        self._stopping = True
-        self._notify()
+        self._stop.set()
         for camera in self.cameras:
             camera.close()
         self._thread.join(5.0)

@@ -43,7 +43,7 @@ def header(stamp_ns: int, frame: str) -> Header:
 
 def _bytes(values: NDArray) -> array.array:
     data = array.array("B")
-    data.frombytes(np.ascontiguousarray(values).tobytes())
+    data.frombytes(np.ascontiguousarray(values).reshape(-1).view(np.uint8).data)
     return data
 
 
@@ -104,12 +104,13 @@ def pose_matrix(pose: Pose, name: str = "pose") -> NDArray[np.float64]:
 def cloud_message(cloud: Cloud | None, head: Header) -> PointCloud2:
     """sensor_msgs/PointCloud2 with x y z rgb confidence, unorganised; empty (but with its fields) for None."""
     count = 0 if cloud is None else len(cloud.xyz)
-    points = np.zeros(count, dtype=POINT)
+    data = array.array("B", [0]) * (count * POINT.itemsize)
     if cloud is not None and count:
+        points = np.frombuffer(data, POINT)  # filled in place: clouds are large, and each copy would cost its time
         for i, name in enumerate("xyz"):
             points[name] = cloud.xyz[:, i]
-        r, g, b = (cloud.rgb[:, i].astype(np.uint32) for i in range(3))
-        points["rgb"] = (r << 16) | (g << 8) | b
+        rgb_bytes = points.view(np.uint8).reshape(count, POINT.itemsize)[:, 12:15]  # little endian: b g r 0
+        rgb_bytes[:] = cloud.rgb[:, ::-1]
         points["confidence"] = cloud.confidence
     message = PointCloud2(header=head, height=1, width=count, is_bigendian=False, is_dense=True)
     message.fields = [
@@ -118,5 +119,5 @@ def cloud_message(cloud: Cloud | None, head: Header) -> PointCloud2:
     ]
     message.point_step = POINT.itemsize
     message.row_step = POINT.itemsize * count
-    message.data = _bytes(points.view(np.uint8)) if count else array.array("B")
+    message.data = data
     return message

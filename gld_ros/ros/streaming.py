@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Collection
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from sensor_msgs.msg import CameraInfo, Image, PointCloud2
 from gld_ros.errors import GldError, Status
 from gld_ros.geometry.camera import Camera
 from gld_ros.ros.core import Core
+from gld_ros.ros.durations import Durations
 from gld_ros.ros.messages import camera_info_message, cloud_message, header, image_message
 from gld_ros.ros.requests import condition_views, no_keyframes
 from gld_ros.ros.settings import Settings
@@ -94,6 +96,7 @@ class StreamCounters:
     failed: int = 0
     skipped: int = 0  # ticks at which the previous picture was not ready
     last_error: str = ""
+    publishing: Durations = field(default_factory=Durations)  # messages of one picture made and handed to DDS
 
 
 class VirtualCamera:
@@ -130,12 +133,13 @@ class VirtualCamera:
         for publisher in self._publishers.values():
             self._node.destroy_publisher(publisher)
 
-    def _wanted(self) -> set[str]:
+    def wanted(self) -> set[str]:
+        """Topics that someone subscribes to."""
         return {topic for topic, publisher in self._publishers.items() if publisher.get_subscription_count() > 0}
 
     def _tick(self) -> None:
         core = self._core
-        if core is None or not self._wanted():
+        if core is None or not self.wanted():
             return
         key = f"stream {self.settings.name}"
         if core.worker.stream_pending(key):
@@ -147,7 +151,7 @@ class VirtualCamera:
             self._failed(error)
 
     def _make(self, core: Core, job: Job[None]) -> None:
-        wanted = self._wanted()
+        wanted = self.wanted()
         if not wanted:
             return
         try:
@@ -162,7 +166,8 @@ class VirtualCamera:
             if known.status not in (Status.CANCELLED, Status.NOT_ACTIVE):
                 self._failed(known)
             return
-        self._publish(core, result, stamp, wanted)
+        with self.counters.publishing.measure():
+            self.publish(result, stamp, core.fixed_frame, wanted)
 
     def _synthesize(self, core: Core, job: Job[None], clouds: bool) -> tuple[Result, int]:
         """The picture and its stamp: the newest real image used; the camera's pose is taken at that stamp."""
@@ -206,10 +211,11 @@ class VirtualCamera:
             ) from None
         return self.settings.lens.moved(fixed_from_frame @ self.settings.frame_from_optical)
 
-    def _publish(self, core: Core, result: Result, stamp: int, wanted: set[str]) -> None:
+    def publish(self, result: Result, stamp: int, fixed_frame: str, wanted: Collection[str]) -> None:
+        """Publish the first view of a result, and its clouds, on the ``wanted`` topics."""
         view = result.views[0]
         head = header(stamp, self.settings.optical_frame)
-        fixed = header(stamp, core.fixed_frame)
+        fixed = header(stamp, fixed_frame)
         info = camera_info_message(view.camera, head)
         makers = {
             "image_rect": lambda: image_message(view.rgb, head),

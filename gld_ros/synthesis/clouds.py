@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gld_ros.errors import Status
-from gld_ros.geometry.cloud import backproject
+from gld_ros.geometry.cloud import backproject_planes
 from gld_ros.synthesis.types import GENERATED, OBSERVED, Cloud, SynthesizedView
 
 
@@ -17,22 +17,34 @@ def clouds_of(views: Sequence[SynthesizedView], seen_through: Sequence[NDArray |
 
     Generated points where ``seen_through`` (H, W) is true contradict a real ray through free space and are dropped.
     """
-    parts: dict[int, list[tuple[NDArray, NDArray, NDArray]]] = {OBSERVED: [], GENERATED: []}
+    parts: dict[int, list[Cloud]] = {OBSERVED: [], GENERATED: []}
     for view, through in zip(views, seen_through, strict=True):
         if view.status != Status.OK:
             continue
-        points = backproject(view.camera, view.depth)
-        valid = np.isfinite(points).all(axis=-1)
+        planes = [plane.ravel() for plane in backproject_planes(view.camera, view.depth)]
+        known = np.isfinite(view.depth)
         for kind, found in parts.items():
-            keep = valid & (view.provenance == kind)
+            keep = known & (view.provenance == kind)
             if kind == GENERATED and through is not None:
                 keep &= ~through
-            found.append((points[keep], view.rgb[keep], view.confidence[keep]))
+            found.append(_pick(view, planes, np.flatnonzero(keep)))
     return _join(parts[OBSERVED]), _join(parts[GENERATED])
 
 
-def _join(parts: list[tuple[NDArray, NDArray, NDArray]]) -> Cloud:
+def _pick(view: SynthesizedView, planes: Sequence[NDArray], pixels: NDArray) -> Cloud:
+    """Points of the pixels with these flat indices."""
+    xyz = np.empty((len(pixels), 3), np.float32)
+    for axis, plane in enumerate(planes):
+        xyz[:, axis] = plane[pixels]
+    return Cloud(xyz, view.rgb.reshape(-1, 3).take(pixels, axis=0), view.confidence.ravel()[pixels])
+
+
+def _join(parts: Sequence[Cloud]) -> Cloud:
+    if len(parts) == 1:
+        return parts[0]
     if not parts:
         return Cloud(np.zeros((0, 3), np.float32), np.zeros((0, 3), np.uint8), np.zeros(0, np.float32))
-    xyz, rgb, confidence = (np.concatenate(column) for column in zip(*parts, strict=True))
+    xyz, rgb, confidence = (
+        np.concatenate([getattr(part, name) for part in parts]) for name in ("xyz", "rgb", "confidence")
+    )
     return Cloud(xyz, rgb, confidence)
