@@ -8,6 +8,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from gld_ros.cli import bench_ros
 from gld_ros.errors import GldError
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of the command."""
     parser.add_argument("--model", help="tiny (default) or a model file; with --full-size: instead of random weights")
     parser.add_argument("--full-size", action="store_true", help="the published sizes with random weights, 1+1 views")
-    parser.add_argument("--ros", action="store_true", help="what ROS adds: callbacks, publishing, clouds, gaps")
+    bench_ros.add_arguments(parser)
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write everything to this file")
     parser.add_argument("--plot", type=Path, metavar="FILE", help="plot seconds against quality (needs matplotlib)")
     parser.add_argument("--pictures", type=Path, metavar="FILE", help="the presets side by side on a few targets")
@@ -41,7 +42,7 @@ def run(args: argparse.Namespace) -> int:
 
         torch.set_num_threads(args.threads)
     if args.ros:
-        found = _ros(args)
+        found = bench_ros.measure_ros(args)
     elif args.full_size:
         found = _full_size(args)
     else:
@@ -59,6 +60,7 @@ def check(args: argparse.Namespace) -> None:
     from gld_ros.model.precision import dtype_named
 
     dtype_named(args.dtype)
+    bench_ros.check(args)
     if args.updates < 1:
         raise GldError(f"--updates is {args.updates}, must be at least 1")
     if not 0 <= args.threads <= MAX_THREADS:
@@ -127,12 +129,3 @@ def _full_size(args: argparse.Namespace) -> dict[str, Any]:
     for verdict in verdicts:
         print(verdict.line())
     return report([row], verdict=[verdict.to_dict() for verdict in verdicts])
-
-
-def _ros(args: argparse.Namespace) -> dict[str, Any]:
-    try:
-        from gld_ros.ros.bench import run_ros_bench
-    except ImportError as error:
-        raise GldError(f"--ros needs ROS 2 and its Python packages ({error}): source your ROS installation") from error
-    found: dict[str, Any] = run_ros_bench()
-    return found

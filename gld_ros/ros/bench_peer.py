@@ -135,7 +135,7 @@ def _camera_loop() -> None:
 
 def _count_loop(kind: str, topics: Sequence[str]) -> None:
     import rclpy
-    from rclpy.qos import qos_profile_sensor_data
+    from rclpy.qos import QoSProfile, qos_profile_sensor_data
 
     from gld_ros.ros.client import spinning
     from gld_ros.ros.streaming import TOPICS
@@ -148,7 +148,9 @@ def _count_loop(kind: str, topics: Sequence[str]) -> None:
             heard[topic] += 1
 
         message_type = next(kind for name, kind in TOPICS.items() if topic.endswith(name))
-        node.create_subscription(message_type, topic, on_message, qos_profile_sensor_data)
+        # camera topics are best effort, the node's own reliable, as RViz asks for
+        qos = qos_profile_sensor_data if topic == IMAGE_TOPIC else QoSProfile(depth=10)
+        node.create_subscription(message_type, topic, on_message, qos)
 
     for topic in topics:
         listen(topic)

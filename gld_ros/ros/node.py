@@ -42,6 +42,7 @@ from gld_ros.synthesis.types import Engine
 SPARE_THREADS = 4  # for images, TF, timers and refusals while every place is taken by a waiting request
 SIGNAL_POLL_S = 0.1
 END_S = 2.0  # for callbacks to return at the end
+SWITCH_S = 0.001  # Python's default lets every busy thread delay an image by 5 ms
 
 
 class GldNode(LifecycleNode):
@@ -247,6 +248,7 @@ def run(node: GldNode, caught: list[int]) -> None:
 
 def main(args: Sequence[str] | None = None, make: Callable[[], GldNode] = GldNode) -> int:
     """Entry point of ``gld_node``; 2 when its parameters cannot be used."""
+    sys.setswitchinterval(SWITCH_S)
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
     # rclpy's own handlers would take the context away from answers that are still to be sent
     rclpy.init(args=None if args is None else list(args), signal_handler_options=SignalHandlerOptions.NO)
