@@ -18,6 +18,7 @@ from gld_ros.synthesis.types import Engine, PosedView, Request
 FACTORS = (0.3, 1.1, 1.3, 1.6, 2.0, 2.5, 3.0, 4.0, 6.0, 10.0)  # times the seconds of the cheapest request
 PRESETS = ("reference", "full", "balanced", "fast")
 SEED = 0
+Job = tuple[list[PosedView], Camera]  # condition views and a target
 
 
 @dataclass(frozen=True)
@@ -48,12 +49,11 @@ class BudgetRows:
         return asdict(self)
 
 
-def budget_rows(engine: Engine, scenes: int = 3, factors: Sequence[float] = FACTORS) -> BudgetRows:
-    """Ask for the best preset under every budget, one target, on rooms whose keyframes are prepared.
+def budget_rows(engine: Engine, jobs: Sequence[Job], factors: Sequence[float] = FACTORS) -> BudgetRows:
+    """Ask for the best preset under every budget (``factors`` times the floor) on jobs whose keyframes are prepared.
 
     The engine first answers each cheaper preset once without a budget, as a robot's engine has before it is pressed.
     """
-    jobs = [_job(scene) for scene in _rooms(scenes)]
     taken = {preset: _run(engine, *jobs[0], preset, 0.0).seconds for preset in reversed(PRESETS[1:])}
     floor = min(_run(engine, *jobs[0], PRESETS[-1], 0.0).seconds, taken[PRESETS[-1]])
     order = np.random.default_rng(SEED).permutation([(k, f) for k in range(len(jobs)) for f in factors])
@@ -71,13 +71,13 @@ def budget_rows(engine: Engine, scenes: int = 3, factors: Sequence[float] = FACT
     )
 
 
-def _rooms(count: int) -> list[Any]:
-    return list(room_scenes(count))
-
-
-def _job(scene: Any) -> tuple[list[PosedView], Camera]:
-    conditions, targets = scene.splits["test"]
-    return [scene.posed_view(i) for i in conditions], scene.frames[targets[0]].camera
+def room_jobs(count: int) -> list[Job]:
+    """The first rooms of the frozen set, each with its first target."""
+    jobs = []
+    for scene in room_scenes(count):
+        conditions, targets = scene.splits["test"]
+        jobs.append(([scene.posed_view(i) for i in conditions], scene.frames[targets[0]].camera))
+    return jobs
 
 
 def _run(engine: Engine, views: list[PosedView], target: Camera, preset: str, budget: float) -> BudgetRun:

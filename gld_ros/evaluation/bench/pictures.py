@@ -15,6 +15,7 @@ from gld_ros.evaluation.metrics import psnr
 
 TILE_PX = 160
 HEADER_PX = 34
+CAPTION_PX = 20
 TARGETS = 5
 HOLE_SHARES = (0.05, 0.1, 0.2, 0.3, 0.5)  # wanted in the rows, from easy to hard
 
@@ -60,21 +61,18 @@ def chosen_targets(result: Comparison) -> list[tuple[int, int]]:
 def _tile(picture: NDArray[np.uint8], caption: str = "") -> NDArray[np.uint8]:
     height = round(TILE_PX * picture.shape[0] / picture.shape[1])
     large = cv2.resize(np.ascontiguousarray(picture), (TILE_PX - 4, height - 4), interpolation=cv2.INTER_NEAREST_EXACT)
-    tile = np.full((height, TILE_PX, 3), 255, np.uint8)
-    tile[2:-2, 2:-2] = large
-    if caption:
-        _write(tile, caption, height - 9, (255, 255, 255))
+    tile = np.full((height + CAPTION_PX, TILE_PX, 3), 255, np.uint8)
+    tile[2 : height - 2, 2:-2] = large
+    _write(tile, caption, height + CAPTION_PX - 8)
     return tile
 
 
 def _header(columns: Sequence[str]) -> NDArray[np.uint8]:
     strip = np.full((HEADER_PX, TILE_PX * len(columns), 3), 255, np.uint8)
     for i, name in enumerate(columns):
-        _write(strip[:, i * TILE_PX : (i + 1) * TILE_PX], name, 22, (20, 20, 20))
+        _write(strip[:, i * TILE_PX : (i + 1) * TILE_PX], name, 22)
     return strip
 
 
-def _write(image: NDArray[np.uint8], text: str, baseline: int, colour: tuple[int, int, int]) -> None:
-    if colour[0] > 128:
-        cv2.putText(image, text, (7, baseline), cv2.FONT_HERSHEY_SIMPLEX, 0.45, (0, 0, 0), 3, cv2.LINE_AA)
-    cv2.putText(image, text, (7, baseline), cv2.FONT_HERSHEY_SIMPLEX, 0.45, colour, 1, cv2.LINE_AA)
+def _write(image: NDArray[np.uint8], text: str, baseline: int) -> None:
+    cv2.putText(image, text, (4, baseline), cv2.FONT_HERSHEY_SIMPLEX, 0.45, (20, 20, 20), 1, cv2.LINE_AA)

@@ -36,9 +36,11 @@ def write_pareto(rows: Sequence[Row], path: Path, title: str) -> None:
             axis.plot([row.seconds_p50 for row in own], values, line, marker=marker, color=colour, label=mode)
             for row, value in zip(own, values, strict=True):
                 place = (row.seconds_p50, value)
-                axis.annotate(row.preset, place, xytext=(4, 6 - 16 * index), textcoords="offset points", fontsize=8)
+                axis.annotate(
+                    row.preset, place, xytext=(3, 5), textcoords="offset points", fontsize=8, rotation=35, color=colour
+                )
         axis.set_xscale("log")
-        axis.margins(x=0.18, y=0.15)
+        axis.margins(x=0.15, y=0.2)
         axis.set_xlabel("seconds per request (median)")
         axis.set_ylabel(label)
         axis.grid(alpha=0.3)

@@ -69,7 +69,7 @@ def _summary(own: Figures, reference: Figures, best: Figures, preset: str) -> di
         found[f"psnr_drop_vs_{name}_se"] = float(drop.std(ddof=1) / np.sqrt(len(drop))) if len(drop) > 1 else 0.0
     if preset != REFERENCE:
         found["psnr_to_reference"] = float(own.psnr_to_reference.mean())
-    shown = np.isfinite(own.sharpness_holes)
+    shown = own.sharpness_holes_truth > 0  # not where there are no holes, nor where the truth is flat
     optional = {
         "psnr_holes": _mean(own.psnr_holes),
         "perceptual": _mean(own.perceptual),

@@ -13,7 +13,7 @@ import torch
 from tqdm import tqdm
 
 from gld_ros.errors import GldError
-from gld_ros.evaluation.bench.budget import BudgetRows, budget_rows
+from gld_ros.evaluation.bench.budget import BudgetRows, budget_rows, room_jobs
 from gld_ros.evaluation.bench.child import in_child
 from gld_ros.evaluation.bench.compare import SAMPLES, SPREAD_SCENES, TINY, Comparison, compare, modes_of
 from gld_ros.evaluation.bench.memory import request_peak
@@ -82,7 +82,7 @@ def run_bench(config: BenchConfig) -> Bench:
     begun = time.perf_counter()
     engine = network_engine(config)
     rows, comparison, notes = preset_rows(config, engine)
-    budget = budget_rows(engine, config.budget_scenes)
+    budget = budget_rows(engine, room_jobs(config.budget_scenes))
     sequence = moving_sequence(config.stream_ticks, comparison.scenes[0].size)
     streams = [stream_row(lambda: network_engine(config), sequence, preset) for preset in STREAM_PRESETS]
     computed = full_size_costs()
