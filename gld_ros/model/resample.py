@@ -6,6 +6,7 @@ is rounded to 8 bits before the pass along columns; weights are fixed-point with
 
 from __future__ import annotations
 
+import functools
 import math
 from typing import Literal
 
@@ -34,6 +35,7 @@ def _apply(sums: NDArray[np.float64]) -> NDArray[np.uint8]:
     return np.clip(rounded, 0, 255).astype(np.uint8)
 
 
+@functools.lru_cache(maxsize=16)  # a stream asks for the same sizes again and again
 def _weights(old: int, new: int, kernel: Kernel) -> NDArray[np.float64]:
     """Whole-number weights of each old pixel in each new one, (new, old)."""
     scale = old / new

@@ -193,6 +193,7 @@ class VirtualCamera:
             preset=get["preset"],
             time_budget_s=0.0,
             seed=STREAM_SEED,
+            stream=self.settings.name,
             compose=get["compose"],
             clouds=clouds,
         )

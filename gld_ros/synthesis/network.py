@@ -41,7 +41,7 @@ from gld_ros.synthesis.types import (
     Result,
     SynthesizedView,
 )
-from gld_ros.synthesis.warm_up import warm_up_scene
+from gld_ros.synthesis.warm_up import FIRST_PX, MEASURED_PX, warm_up_scene
 
 log = logging.getLogger(__name__)
 MAX_CONDITIONS = 4  # released models were trained with 1 to 4
@@ -356,10 +356,10 @@ class NetworkEngine:
         return fit_scale(run.targets, inputs, maps, replace(output, depth=rays), count)
 
     def _warm_up(self) -> None:
-        """Measure this machine: a small scene twice, for the first run of anything is slow."""
-        for _ in range(2):
+        """Measure this machine on small scenes."""
+        for width in (FIRST_PX, MEASURED_PX):
             self.geometry.cost.clear()
-            self.synthesize(*warm_up_scene())
+            self.synthesize(*warm_up_scene(width))
             self.clear()
 
 

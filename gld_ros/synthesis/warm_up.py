@@ -8,22 +8,21 @@ import numpy as np
 from gld_ros.geometry.camera import Camera
 from gld_ros.synthesis.types import PosedView, Request
 
-SIZE = (192, 144)  # wide enough that rates per pixel are those of real pictures
-FOCAL_PX = 160.0
+FIRST_PX, MEASURED_PX = 48, 160  # widths: the first run of anything is slow, the second one is measured
 DEPTH_M = 2.0
 STEP_M = 0.1
 
 
-def warm_up_scene() -> tuple[list[PosedView], Request]:
+def warm_up_scene(width: int) -> tuple[list[PosedView], Request]:
     """Two views of a textured wall, and a request for a third with preset fast."""
-    width, height = SIZE
-    K = np.array([[FOCAL_PX, 0, width / 2 - 0.5], [0, FOCAL_PX, height / 2 - 0.5], [0, 0, 1]])
+    height, focal = width * 3 // 4, float(width)
+    K = np.array([[focal, 0, width / 2 - 0.5], [0, focal, height / 2 - 0.5], [0, 0, 1]])
     coarse = np.random.default_rng(0).integers(0, 255, (36, 64, 3), dtype=np.uint8)
     wall = cv2.resize(coarse, (2 * width, height), interpolation=cv2.INTER_CUBIC)
     views = []
     for i in range(3):
         pose = np.eye(4)
         pose[0, 3] = i * STEP_M
-        shift = round(i * STEP_M * FOCAL_PX / DEPTH_M)
+        shift = round(i * STEP_M * focal / DEPTH_M)
         views.append(PosedView(f"warm-up {i}", Camera(width, height, K, pose), wall[:, shift : shift + width].copy()))
     return views[:2], Request([views[2].camera], preset="fast", seed=0)
