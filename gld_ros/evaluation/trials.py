@@ -22,11 +22,12 @@ from gld_ros.geometry.camera import Camera
 from gld_ros.model.depth_head import DepthOutput
 from gld_ros.model.encoder import grid_of
 from gld_ros.model.gld_model import GldModel
+from gld_ros.model.known_depth import KnownDepth
 from gld_ros.model.rays import cameras_from_rays
 from gld_ros.synthesis.gld import GldRequest, generate
 from gld_ros.synthesis.network import MAX_CONDITIONS, NetworkEngine
-from gld_ros.synthesis.network_inputs import best_size, geometric_guess, network_inputs, spread_to
-from gld_ros.synthesis.types import PosedView
+from gld_ros.synthesis.network_inputs import best_size, geometric_guess, network_inputs, spread_to, with_guess
+from gld_ros.synthesis.types import PosedView, Request
 
 FEW, MANY = 1, 4  # updates
 BATCH_TOKENS = 16384  # of all views of all scenes of a run: bounds memory
@@ -82,15 +83,16 @@ def network_request(
 ) -> tuple[GldRequest, list[Camera]]:
     """What ``engine`` gives its network for one scene, and the targets as the network makes them.
 
-    Depth of the views is the engine's, and stays in its cache.
+    Depth of the views and what geometry shows of the targets is the engine's, and stays in its cache.
     """
     config = engine.model.config
     chosen = list(views[:MAX_CONDITIONS])
     inputs = network_inputs(chosen, targets, best_size(config.trained_sizes, targets[0]))
-    guess: tuple[Tensor | None, Tensor | None] = (None, None)
+    request = GldRequest(inputs.cond_rgb, inputs.world_from_cam, inputs.K)
     if config.level1.warp_channels:
-        guess = geometric_guess(inputs, engine.geometry.view_depths(views, preset)[:MAX_CONDITIONS])
-    request = GldRequest(inputs.cond_rgb, inputs.world_from_cam, inputs.K, warp_rgb=guess[0], warp_coverage=guess[1])
+        seen = engine.geometry.synthesize(views, Request(list(targets), preset=preset, clouds=False)).views
+        depths = engine.geometry.view_depths(views, preset)[:MAX_CONDITIONS]
+        request = with_guess(request, geometric_guess(inputs, depths, seen), config)
     return request, inputs.targets
 
 
@@ -145,12 +147,16 @@ def run_oracle(engine: NetworkEngine, tasks: Sequence[SceneTask]) -> list[Drawn]
 
 def joined(requests: Sequence[GldRequest]) -> GldRequest:
     """One batch of requests of equal shapes; settings are those of the first."""
-    tensors: dict[str, Any] = {
-        f.name: torch.cat([getattr(r, f.name) for r in requests])
-        for f in dataclasses.fields(GldRequest)
-        if isinstance(getattr(requests[0], f.name), Tensor)
-    }
-    return dataclasses.replace(requests[0], **tensors)
+    parts: dict[str, Any] = {}
+    for field in dataclasses.fields(GldRequest):
+        values = [getattr(r, field.name) for r in requests]
+        if isinstance(values[0], Tensor):
+            parts[field.name] = torch.cat(values)
+        elif isinstance(values[0], KnownDepth):
+            parts[field.name] = KnownDepth(
+                torch.cat([v.depth for v in values]), torch.cat([v.confidence for v in values])
+            )
+    return dataclasses.replace(requests[0], **parts)
 
 
 def _plain(request: GldRequest) -> GldRequest:

@@ -10,7 +10,7 @@ import functools
 import logging
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -22,7 +22,7 @@ from gld_ros.model.config import SamplerConfig
 from gld_ros.model.depth_head import DepthOutput
 from gld_ros.model.encoder import grid_of
 from gld_ros.model.gld_model import GldModel, Latents, Stage
-from gld_ros.model.known_depth import KnownDepth
+from gld_ros.model.known_depth import KnownDepth, scene_scale
 from gld_ros.model.precision import full_fp32
 from gld_ros.model.sampler import sample
 from gld_ros.synthesis.features import (
@@ -54,7 +54,7 @@ class GldRequest:
     noise: Latents | None = None  # starting noise of all views instead of a drawn one
     warp_rgb: Tensor | None = None  # (B, V, 3, H, W) a geometric guess of each view, for models that use one
     warp_coverage: Tensor | None = None  # (B, V, H, W) where the guess is known, in [0, 1]
-    cond_depth: KnownDepth | None = None  # (B, C, H, W) in network units, for models whose encoder reads depth
+    cond_depth: KnownDepth | None = None  # (B, C, H, W) in the poses' unit, for models whose encoder reads depth
     warp_depth: KnownDepth | None = None  # (B, V, H, W) of the geometric guess
     cond_keys: tuple[str, ...] = ()  # names of the C condition views in a ``FeatureCache``; one scene only
     start: Latents | None = None  # (B, V - C, D, h, w) where targets start with samplers that start below time 1;
@@ -71,7 +71,7 @@ class GldOutput:
     """What the network makes; V views, condition views included, unless they were not to be decoded."""
 
     rgb: Tensor | None  # (B, V or T, 3, H, W), not clipped
-    depth: DepthOutput | None  # (B, V or T, …) in the network's own scale per scene
+    depth: DepthOutput | None  # (B, V or T, …) in the network's own scale per scene, or as the depth it was given
     latents: Latents  # generated, normalised
     levels: list[Tensor]  # raw levels 0..3, (B, V, N, D)
     conditions: Latents
@@ -98,6 +98,7 @@ def generate(
     """
     notes = check(model, request)
     clock = StageClock(model.device)
+    request, scale = in_network_units(request)
     grid = grid_of(request.cond_rgb, model.config.encoder.patch)
     count = request.cond_rgb.shape[1]
     if cache is not None and request.cond_keys:
@@ -153,6 +154,8 @@ def generate(
     shown = levels if request.decode_conditions else [level[:, count:] for level in levels]
     picture = model.decode_rgb(shown, grid) if request.rgb else None
     depth = decode_depth(model, shown, grid, request.rays) if request.depth else None
+    if depth is not None:
+        depth = replace(depth, depth=depth.depth / tiled(scale).view(-1, 1, 1, 1).to(model.device))
     clock.done("decode")
     ran = (updates["level1"], updates["cascade"])
     return GldOutput(picture, depth, latents, levels, conditions, cls, cameras, ran, clock.seconds, notes)
@@ -178,6 +181,18 @@ def synchronise(device: torch.device) -> None:
     """Wait until a GPU has done what it was given."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
+
+
+def in_network_units(request: GldRequest) -> tuple[GldRequest, Tensor]:
+    """The request with its known depth scaled as in training, and network units per unit of the poses, (B,)."""
+    if request.cond_depth is None:
+        return request, torch.ones(len(request.cond_rgb))
+    scale = scene_scale(request.cond_depth.depth, request.cond_depth.confidence).cpu()
+
+    def scaled(known: KnownDepth | None) -> KnownDepth | None:
+        return None if known is None else replace(known, depth=known.depth * scale.view(-1, 1, 1, 1).to(known.depth))
+
+    return replace(request, cond_depth=scaled(request.cond_depth), warp_depth=scaled(request.warp_depth)), scale
 
 
 def decode_depth(model: GldModel, levels: list[Tensor], grid: tuple[int, int], rays: bool) -> DepthOutput:

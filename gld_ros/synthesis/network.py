@@ -27,7 +27,14 @@ from gld_ros.synthesis.classical import ClassicalEngine, check_request
 from gld_ros.synthesis.clouds import clouds_of
 from gld_ros.synthesis.features import FeatureCache
 from gld_ros.synthesis.gld import GldOutput, GldRequest, decode_depth, generate, synchronise
-from gld_ros.synthesis.network_inputs import NetworkInputs, best_size, geometric_guess, network_inputs, spread_to
+from gld_ros.synthesis.network_inputs import (
+    NetworkInputs,
+    best_size,
+    geometric_guess,
+    network_inputs,
+    spread_to,
+    with_guess,
+)
 from gld_ros.synthesis.presets import NetworkPreset, network_presets
 from gld_ros.synthesis.streams import Streams, warm
 from gld_ros.synthesis.types import (
@@ -271,7 +278,7 @@ class NetworkEngine:
         work = self._work(run)
         size = best_size(config.trained_sizes, run.targets[0].camera)
         inputs = network_inputs(run.views, [t.camera for t in run.targets], size)
-        warp = geometric_guess(inputs, run.depths) if config.level1.warp_channels else (None, None)
+        guess = geometric_guess(inputs, run.depths, run.targets) if config.level1.warp_channels else None
         preset, start = run.preset, None
         if request.stream and len(run.targets) == 1:
             typical = float(np.median(1 / np.concatenate([d.inverse.flatten().cpu().numpy() for d in run.depths])))
@@ -302,23 +309,22 @@ class NetworkEngine:
         scale, updates = None, []
         seconds["encode"] = time.perf_counter() - began
         for first in range(0, request.num_samples, SAMPLES_PER_RUN):
+            ask = GldRequest(
+                inputs.cond_rgb,
+                inputs.world_from_cam,
+                inputs.K,
+                preset.level1,
+                preset.cascade,
+                run.seed + first,
+                cond_keys=tuple(v.key for v in run.views) if preset.keep_features else (),
+                start=start,
+                samples=min(SAMPLES_PER_RUN, request.num_samples - first),
+                rays=preset.decode_conditions,
+                decode_conditions=preset.decode_conditions,
+            )
             output = generate(
                 self.model,
-                GldRequest(
-                    inputs.cond_rgb,
-                    inputs.world_from_cam,
-                    inputs.K,
-                    preset.level1,
-                    preset.cascade,
-                    run.seed + first,
-                    warp_rgb=warp[0],
-                    warp_coverage=warp[1],
-                    cond_keys=tuple(v.key for v in run.views) if preset.keep_features else (),
-                    start=start,
-                    samples=min(SAMPLES_PER_RUN, request.num_samples - first),
-                    rays=preset.decode_conditions,
-                    decode_conditions=preset.decode_conditions,
-                ),
+                with_guess(ask, guess, config),
                 report,
                 hurry if math.isfinite(run.ends) else None,
                 self._features,

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from gld_ros.geometry.camera import Camera
-from gld_ros.geometry.fill import pull_push
-from gld_ros.geometry.forward_warp import forward_warp
 from gld_ros.geometry.plane_sweep import pixel_grid, sample
 from gld_ros.geometry.view_depth import ViewDepth
+from gld_ros.model.config import ModelConfig
+from gld_ros.model.known_depth import KnownDepth
 from gld_ros.model.preprocess import preprocess, preprocess_intrinsics
-from gld_ros.synthesis.types import PosedView
+from gld_ros.synthesis.gld import GldRequest
+from gld_ros.synthesis.types import OBSERVED, PosedView, SynthesizedView
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,30 +51,59 @@ def network_camera(camera: Camera, size: tuple[int, int]) -> Camera:
     return Camera(*size, K, camera.world_from_cam)
 
 
-def geometric_guess(inputs: NetworkInputs, depths: Sequence[ViewDepth]) -> tuple[torch.Tensor, torch.Tensor]:
-    """Condition pictures warped into every view with their depth, (1, V, 3, H, W), and what was seen, (1, V, H, W).
+@dataclass(frozen=True, eq=False)
+class Guess:
+    """What geometry knows of every view at the network's size, condition views first."""
 
-    Condition views are their own guess, as in training.
+    rgb: torch.Tensor  # (1, V, 3, H, W)
+    coverage: torch.Tensor  # (1, V, H, W) confidence in the guess, in [0, 1]
+    depth: KnownDepth  # (1, V, H, W) in world units
+    cond_depth: KnownDepth  # (1, C, H, W) in world units
+
+
+def geometric_guess(inputs: NetworkInputs, depths: Sequence[ViewDepth], targets: Sequence[SynthesizedView]) -> Guess:
+    """The classical engine's work as the network's input.
+
+    Condition views are their own guess with the depth that was found for them; targets are the composed classical
+    pictures, known as far as they were observed.
     """
     count = inputs.cond_rgb.shape[1]
     height, width = inputs.cond_rgb.shape[-2:]
-    cropped = []
+    own_depth, own_trust = [], []
     for i, depth in enumerate(depths):
         crop = Camera(width, height, inputs.K[0, i].numpy(), inputs.world_from_cam[0, i].numpy())
         x, y = same_pose_positions(crop, depth.view.camera)
-        inverse = sample(depth.inverse[None].cpu(), x[None], y[None], "nearest")[0, 0]
-        cropped.append(1.0 / inverse.clamp(min=1e-6))
-    warped = forward_warp(
-        inputs.cond_rgb,
-        torch.stack(cropped)[None],
-        inputs.K[:, :count],
-        inputs.world_from_cam[:, :count],
-        inputs.K[:, count:],
-        inputs.world_from_cam[:, count:],
+        both = sample(torch.stack([depth.inverse, depth.confidence]).cpu(), x[None], y[None], "nearest")[:, 0]
+        own_depth.append(1.0 / both[0].clamp(min=1e-6))
+        own_trust.append(both[1])
+    pictures, seen_depth, seen_trust = [], [], []
+    for view, network in zip(targets, inputs.targets, strict=True):
+        rgb, _ = preprocess(view.rgb, view.camera.K, (width, height))
+        pictures.append(torch.from_numpy(rgb).permute(2, 0, 1).float() / 255)
+        x, y = same_pose_positions(network, view.camera)
+        trust = np.where((view.provenance == OBSERVED) & np.isfinite(view.depth), view.confidence, 0)
+        maps = np.stack([np.nan_to_num(view.depth, nan=1.0), trust.astype(np.float32)])
+        found = sample(torch.from_numpy(maps), x[None], y[None], "nearest")[:, 0]
+        seen_depth.append(found[0])
+        seen_trust.append(found[1])
+    cond = KnownDepth(torch.stack(own_depth)[None], torch.stack(own_trust)[None])
+    seen = KnownDepth(torch.stack(seen_depth)[None], torch.stack(seen_trust)[None])
+    return Guess(
+        torch.cat([inputs.cond_rgb, torch.stack(pictures)[None]], 1),
+        torch.cat([torch.ones(1, count, height, width), seen.confidence], 1),
+        KnownDepth(torch.cat([cond.depth, seen.depth], 1), torch.cat([cond.confidence, seen.confidence], 1)),
+        cond,
     )
-    filled = pull_push(warped.rgb, warped.coverage).clamp(0, 1)
-    own = torch.ones(1, count, height, width)
-    return torch.cat([inputs.cond_rgb, filled], 1), torch.cat([own, warped.coverage.float()], 1)
+
+
+def with_guess(request: GldRequest, guess: Guess | None, model: ModelConfig) -> GldRequest:
+    """The request with as much of the guess as the model reads."""
+    if guess is None or not model.level1.warp_channels:
+        return request
+    request = replace(request, warp_rgb=guess.rgb, warp_coverage=guess.coverage)
+    if model.encoder.depth_cells:
+        request = replace(request, warp_depth=guess.depth, cond_depth=guess.cond_depth)
+    return request
 
 
 def same_pose_positions(camera: Camera, other: Camera) -> tuple[torch.Tensor, torch.Tensor]:

@@ -15,7 +15,7 @@ from gld_ros.evaluation.bench.presets import rotated, with_preset
 from gld_ros.evaluation.bench.targets import BenchScene, starting_noise
 from gld_ros.model.gld_model import GldModel
 from gld_ros.synthesis.gld import GldRequest, generate
-from gld_ros.synthesis.network_inputs import geometric_guess
+from gld_ros.synthesis.network_inputs import geometric_guess, with_guess
 from gld_ros.synthesis.presets import network_presets
 
 TINY, PLAIN = "tiny", "tiny-plain"  # with the geometric guess the model was trained with, and without
@@ -83,10 +83,9 @@ def run_request(
     inputs, conditions = scene.inputs, scene.views[0]
     noise = starting_noise(scene, model.config, sample)
     begun = time.perf_counter()
-    warp, coverage = geometric_guess(inputs, scene.depths) if mode == TINY else (None, None)
-    request = GldRequest(
-        inputs.cond_rgb, inputs.world_from_cam, inputs.K, noise=noise, warp_rgb=warp, warp_coverage=coverage
-    )
+    guess = geometric_guess(inputs, scene.depths, scene.seen) if mode == TINY else None
+    plain = GldRequest(inputs.cond_rgb, inputs.world_from_cam, inputs.K, noise=noise)
+    request = with_guess(plain, guess, model.config)
     output = generate(model, with_preset(request, network_presets(model.config)[preset]))
     if model.device.type == "cuda":
         torch.cuda.synchronize(model.device)

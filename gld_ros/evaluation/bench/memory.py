@@ -14,6 +14,7 @@ from gld_ros.geometry.camera import Camera
 from gld_ros.geometry.plane_sweep import WorkView
 from gld_ros.geometry.view_depth import ViewDepth
 from gld_ros.model.checkpoint import ModelFile
+from gld_ros.synthesis.classical import empty_view
 from gld_ros.synthesis.network_inputs import network_inputs
 from gld_ros.synthesis.types import PosedView
 
@@ -47,4 +48,5 @@ def noise_scene(size: tuple[int, int], views: tuple[int, int]) -> BenchScene:
         for i, view in enumerate(known)
     ]
     truth = np.zeros((views[1], height, width, 3), np.uint8)
-    return BenchScene(0, inputs, depths, truth, np.zeros(truth.shape[:3], np.bool_))
+    seen = [empty_view(camera, "a request without a room") for camera in cameras[views[0] :]]
+    return BenchScene(0, inputs, depths, seen, truth, np.zeros(truth.shape[:3], np.bool_))

@@ -18,6 +18,7 @@ from gld_ros.model.gld_model import Latents
 from gld_ros.model.preprocess import preprocess
 from gld_ros.synthesis.classical import ClassicalEngine
 from gld_ros.synthesis.network_inputs import NetworkInputs, best_size, network_inputs
+from gld_ros.synthesis.types import Request, SynthesizedView
 
 GEOMETRY_PRESET = "balanced"  # of the condition views' depth; the same for all rows, so that only the network differs
 FIRST_NOISE_SEED = 20_000
@@ -30,6 +31,7 @@ class BenchScene:
     number: int
     inputs: NetworkInputs
     depths: list[ViewDepth]  # of the condition views, as the engine has them in its cache
+    seen: list[SynthesizedView]  # the classical engine's pictures of the targets
     truth: NDArray[np.uint8]  # (T, H, W, 3) at the network's size
     holes: NDArray[np.bool_]  # (T, H, W) what no condition view shows, by their sensor depth
 
@@ -60,12 +62,13 @@ def _bench_scene(number: int, scene: Scene, config: ModelConfig, geometry: Class
     size = best_size(config.trained_sizes, cameras[0])
     inputs = network_inputs(views, cameras, size)
     depths = geometry.view_depths(views, GEOMETRY_PRESET)
+    seen = geometry.synthesize(views, Request(cameras, preset=GEOMETRY_PRESET, clouds=False)).views
     geometry.forget([v.key for v in views])
     sensor = [v.depth for v in views if v.depth is not None]
     holes = [warp(views, sensor, camera).holes() for camera in inputs.targets]
     pictures = [scene.frames[i].load_rgb() for i in targets]
     truth = [preprocess(rgb, camera.K, size)[0] for rgb, camera in zip(pictures, cameras, strict=True)]
-    return BenchScene(number, inputs, depths, np.stack(truth), np.stack(holes))
+    return BenchScene(number, inputs, depths, list(seen), np.stack(truth), np.stack(holes))
 
 
 def starting_noise(scene: BenchScene, config: ModelConfig, sample: int = 0) -> Latents:
