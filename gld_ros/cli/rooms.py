@@ -24,6 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     render.add_argument("--quality", choices=tuple(QUALITY), default="good", help="light transport and sampling")
     render.add_argument("--texture-size", type=int, default=256, help="texture side in pixels, a power of two (256)")
     render.add_argument("--photos", type=Path, default=None, help="photo texture cache made by tools/fetch_assets")
+    render.add_argument("--furniture", type=Path, default=None, help="furniture cache made by tools/fetch_assets")
     render.add_argument("--camera-effects", action="store_true", help="exposure, white balance, noise, blur, JPEG")
     render.add_argument("--no-depth", action="store_true", help="leave depth out of the folder")
     render.add_argument("--threads", type=int, default=1, help="rendering threads (default 1)")
@@ -35,6 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     data.add_argument("--views", type=int, default=8, help="views per room (default 8)")
     data.add_argument("--size", type=int, nargs=2, default=(128, 128), metavar=("W", "H"), help="pixels (128 128)")
     data.add_argument("--photos", type=Path, default=None, help="photo texture cache made by tools/fetch_assets")
+    data.add_argument("--furniture", type=Path, default=None, help="furniture cache made by tools/fetch_assets")
     data.add_argument("--threads", type=int, default=1, help="rendering threads (default 1)")
     data.add_argument("--out", type=Path, required=True, help="folder to write; finished shards are kept")
 
@@ -59,12 +61,13 @@ def _render(args: argparse.Namespace) -> int:
         bounces=bounces,
         texture_size=args.texture_size,
         photos=str(args.photos) if args.photos else None,
+        furniture=str(args.furniture) if args.furniture else None,
         motion=MotionConfig(args.motion, tuple(args.baseline)),
         sensor=SensorConfig() if args.camera_effects else CLEAN,
     )
     width, height = args.size
     note = "procedural room rendered by gld rooms render; no photographs" + (
-        " except surface textures" if args.photos else ""
+        " except surface textures" if args.photos or args.furniture else ""
     )
     if args.layout == "showroom":
         scene = render_showroom(args.seed, width, height, config, args.threads)
@@ -80,7 +83,9 @@ def _dataset(args: argparse.Namespace) -> int:
     from gld_ros.data.rooms.render import RenderConfig
     from gld_ros.data.rooms.shards import write_shards
 
-    config = RenderConfig(photos=str(args.photos) if args.photos else None)
+    config = RenderConfig(
+        photos=str(args.photos) if args.photos else None, furniture=str(args.furniture) if args.furniture else None
+    )
     width, height = args.size
     rate = write_shards(args.out, args.seed, args.scenes, args.views, width, height, config, args.threads)
     print(f"{args.scenes} rooms x {args.views} views in {args.out} ({rate:.0f} views/s)")

@@ -47,9 +47,8 @@ def generator(*keys: int | str) -> np.random.Generator:
 def open_rooms(config: TrainConfig) -> RoomShards:
     """The training rooms, rendered first where they are missing."""
     data = config.data
-    write_shards(
-        Path(data.folder), data.seed, data.scenes, data.views, *config.size, RenderConfig(photos=data.photos), threads=1
-    )
+    rendering = RenderConfig(photos=data.photos, furniture=data.furniture)
+    write_shards(Path(data.folder), data.seed, data.scenes, data.views, *config.size, rendering, threads=1)
     return RoomShards(Path(data.folder), data.scenes)
 
 

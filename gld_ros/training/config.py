@@ -25,6 +25,7 @@ class DataConfig:
     views: int = 8
     seed: int = 0
     photos: str | None = None  # texture cache of tools/fetch_assets
+    furniture: str | None = None  # furniture cache of tools/fetch_assets --furniture
     validation_scenes: int = 32  # the first rooms of rooms/test, for curves and pictures
     colour_jitter: float = 0.2  # largest relative change of gain, for all and for each channel
 
@@ -139,7 +140,10 @@ class TrainConfig:
     def digest(self) -> str:
         """Ten hex digits of everything that changes results (not folders or logging)."""
         same = replace(self, out="", checkpoint_seconds=0, log_every=1, data=replace(self.data, folder=""))
-        return hashlib.sha256(json.dumps(asdict(same), sort_keys=True).encode()).hexdigest()[:10]
+        fields = asdict(same)
+        if self.data.furniture is None:  # checkpoints from before there was furniture stay valid
+            del fields["data"]["furniture"]
+        return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()[:10]
 
 
 def read_config(path: Path) -> TrainConfig:

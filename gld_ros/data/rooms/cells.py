@@ -28,7 +28,7 @@ from gld_ros.data.rooms.tracer import (
     ROOM,
     SIN,
     WINDOW,
-    hit_primitive,
+    hit_solid,
     leave_room,
 )
 
@@ -256,7 +256,7 @@ def first_hit(solids, cells, cell, ox, oy, oz, dx, dy, dz):
         if cells.near[n] > best:
             break
         i = cells.item[n]
-        t, f = hit_primitive(solids.prims, i, ox, oy, oz, dx, dy, dz, best + 1e-9)
+        t, f = hit_solid(solids, i, ox, oy, oz, dx, dy, dz, best + 1e-9)
         if t < best or (t == best and hit != ROOM and solids.rank[i] < solids.rank[hit]):
             best = t
             hit = i
@@ -290,7 +290,7 @@ def in_shadow(solids, cells, light, x, y, z, wx, wy, wz, distance):
     for n in range(cells.start[cell], cells.start[cell + 1]):
         if cells.near[n] > distance:
             break
-        t, _ = hit_primitive(solids.prims, cells.item[n], x, y, z, wx, wy, wz, tmax)
+        t, _ = hit_solid(solids, cells.item[n], x, y, z, wx, wy, wz, tmax)
         if t < tmax:
             return True
     return False
@@ -306,12 +306,12 @@ def in_sun(solids, cells, frame, x, y, z, wx, wy, wz):
     for n in range(cells.start[cell], cells.start[cell + 1]):
         i = cells.item[n]
         if solids.gate[i] == WINDOW:
-            t, _ = hit_primitive(solids.prims, i, x, y, z, wx, wy, wz, FAR)
+            t, _ = hit_solid(solids, i, x, y, z, wx, wy, wz, FAR)
             best = min(best, t)
         elif best == FAR:
             return False
         else:
-            t, _ = hit_primitive(solids.prims, i, x, y, z, wx, wy, wz, best)
+            t, _ = hit_solid(solids, i, x, y, z, wx, wy, wz, best)
             if t < best:
                 return False
     return best < FAR

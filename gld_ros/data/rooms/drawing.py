@@ -8,7 +8,7 @@ from gld_ros.data.rooms.cells import TILE, first_hit
 from gld_ros.data.rooms.jit import inlined, pure
 from gld_ros.data.rooms.lighting import add_ambient, direct_sharp
 from gld_ros.data.rooms.surfaces import albedo, surface
-from gld_ros.data.rooms.tracer import EMISSION, EPS, ROOM, USHIFT, VSHIFT, closest
+from gld_ros.data.rooms.tracer import EMISSION, EPS, ROOM, USHIFT, VSHIFT, closest, identity
 
 
 @inlined
@@ -24,7 +24,7 @@ def _shade(solids, look, lighting, shadows, pixel_angle, ox, oy, oz, rays, what,
     x = ox + t * dx
     y = oy + t * dy
     z = oz + t * dz
-    nx, ny, nz, u, v, du, dv, m = surface(solids, hit, what[k, 2], x, y, z)
+    nx, ny, nz, u, v, du, dv, m = surface(solids, hit, what[k, 2], x, y, z, dx, dy, dz)
     cosine = max(-(nx * dx + ny * dy + nz * dz), 0.05)
     su = solids.prims[hit, USHIFT] if hit != ROOM else 0.0
     sv = solids.prims[hit, VSHIFT] if hit != ROOM else 0.0
@@ -93,7 +93,7 @@ def draw_kernel(solids, look, lighting, shadows, cells, lens, c2w, samples, rgb,
         _trace(solids, look, lighting, shadows, cells, c2w, angle, width, rays, what, light)
         for col in range(width):
             depth[row, col] = rays[col, 4] * rays[col, 3]
-            ids[row, col] = (what[col, 1] + 1) * 8 + what[col, 2]
+            ids[row, col] = identity(solids, what[col, 1], what[col, 2])
             for k in range(3):
                 rgb[row, col, k] = light[col, k]
                 base[row, col, k] = light[col, k]

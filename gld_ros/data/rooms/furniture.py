@@ -208,7 +208,14 @@ def tv_set(b: SceneBuilder, p: Palette, w: float = 1.5) -> None:
 
 
 def clutter(b: SceneBuilder, p: Palette, x: float, y: float, z: float, size: float) -> None:
-    """One small thing: books, bowl, vase, carton, ball, cup or plant."""
+    """One small thing: books, bowl, vase, carton, ball, cup, plant or a model."""
+    number = b.draw_model("top")
+    if number is not None:
+        w, d, h = b.model_size(number)
+        s = min(1.0, 2.4 * size / max(w, d))
+        with b.at(x, y, float(b.rng.uniform(-0.6, 0.6)), z):
+            b.model(number, (s * w, s * d, s * h))
+        return
     kind = int(b.rng.integers(0, 7))
     with b.at(x, y, float(b.rng.uniform(-0.6, 0.6)), z):
         if kind == 0:

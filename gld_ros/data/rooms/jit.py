@@ -18,7 +18,7 @@ except ImportError as error:  # pragma: no cover - depends on the installation
     ) from error
 
 KERNEL_FILES = (
-    "jit.py", "trees.py", "tracer.py", "surfaces.py", "cells.py", "lighting.py", "drawing.py", "paths.py",
+    "jit.py", "trees.py", "meshes.py", "tracer.py", "surfaces.py", "cells.py", "lighting.py", "drawing.py", "paths.py",
 )  # fmt: skip
 OPTIONS: dict[str, Any] = {"cache": True, "nogil": True, "fastmath": True, "error_model": "numpy"}
 

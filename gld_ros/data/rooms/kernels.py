@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from gld_ros.data.rooms import cells, drawing, paths, tracer, trees
 from gld_ros.data.rooms.jit import cache_folder
 from gld_ros.data.rooms.lighting import Lighting, Shadows
+from gld_ros.data.rooms.meshes import no_meshes
 from gld_ros.data.rooms.surfaces import Look
 from gld_ros.data.rooms.tracer import Solids
 
@@ -45,12 +46,12 @@ def _locked() -> Iterator[None]:
 
 def _one_box() -> tuple[Solids, Look, Lighting]:
     """A room with one box and one light, of the types all rooms have."""
-    prims = np.array([[tracer.BOX, 2.0, 2.0, 0.5, 0.2, 0.2, 0.5, 1.0, 0.0, 0.0, 0.0]])
+    prims = np.array([[tracer.BOX, 2.0, 2.0, 0.5, 0.2, 0.2, 0.5, 1.0, 0.0, 0.0, 0.0, -1.0]])
     bounds, skip, leaf = np.zeros((1, 6)), np.zeros(1, np.int32), np.full(1, -1, np.int32)
     trees.sah_tree(prims[:, 1:4] - prims[:, 4:7], prims[:, 1:4] + prims[:, 4:7], bounds, skip, leaf)
     room = np.array([0.0, 4.0, 0.0, 4.0, 0.0, 2.5])
     mats, room_mats, gate = np.zeros((1, 6), np.int32), np.zeros(6, np.int32), np.zeros(1, np.int8)
-    solids = Solids(prims, mats, gate, bounds, skip, leaf, np.zeros(1, np.int32), room, room_mats)
+    solids = Solids(prims, mats, gate, bounds, skip, leaf, np.zeros(1, np.int32), room, room_mats, no_meshes())
     table = np.array([[0.0, 1.0, 1.0, 1.0, 1.0, 0.0, 0.5]])
     look = Look(table, np.zeros((1, 1, 3), np.uint8), np.zeros(1, np.int64), np.zeros(256))
     lights = np.zeros((1, 16))

@@ -25,6 +25,7 @@ class LayoutConfig:
     pictures: tuple[int, int] = (2, 7)
     loose: tuple[int, int] = (2, 7)
     sun: float = 0.35  # share of rooms with sunlight through the window
+    models: float = 0.5  # share of furniture models, where a cache of them is given
 
 
 class _Plan:
@@ -132,7 +133,7 @@ def random_room(seed: int, textures: TextureSet, config: LayoutConfig | None = N
     config = config or LayoutConfig()
     rng = np.random.default_rng([seed, 7])
     size = (float(rng.uniform(*config.side)), float(rng.uniform(*config.side)), float(rng.uniform(*config.height)))
-    b = SceneBuilder(textures, rng, size)
+    b = SceneBuilder(textures, rng, size, model_share=config.models)
     p = f.make_palette(b)
     plan = _Plan(b)
     _shell(b, rng)
@@ -244,6 +245,8 @@ def _dining_group(b: SceneBuilder, p: f.Palette, plan: _Plan, rng: np.random.Gen
 
 def _wall_furniture(b: SceneBuilder, p: f.Palette, plan: _Plan, rng: np.random.Generator, config: LayoutConfig) -> None:
     for _ in range(int(rng.integers(config.wall_items[0], config.wall_items[1] + 1))):
+        if _wall_model(b, plan):
+            continue
         kind = int(rng.integers(0, 7))
         if kind == 0:
             w, h = float(rng.uniform(0.6, 1.2)), float(rng.uniform(1.2, 2.0))
@@ -270,7 +273,31 @@ def _wall_furniture(b: SceneBuilder, p: f.Palette, plan: _Plan, rng: np.random.G
             plan.place_at_wall(1.6, 2.05, 1.0, lambda: f.bed(b, p))
 
 
+def _wall_model(b: SceneBuilder, plan: _Plan) -> bool:
+    """Try to put a model with its back to a wall; False when the piece is to be built of solids."""
+    number = b.draw_model("wall")
+    for _ in range(3):
+        if number is None:
+            return False
+        w, d, h = _some_size(b, number)
+        if plan.place_at_wall(w, d, h, lambda n=number, s=(w, d, h): b.model(n, s), gap=0.15):  # type: ignore[misc]
+            return True
+        number = b.draw_model("wall")
+    return False
+
+
+def _some_size(b: SceneBuilder, number: int) -> tuple[float, float, float]:
+    w, d, h = b.model_size(number)
+    s = float(b.rng.uniform(0.9, 1.1))
+    return s * w, s * d, min(s * h, b.room[2] - 0.05)
+
+
 def _loose_thing(b: SceneBuilder, p: f.Palette, plan: _Plan, rng: np.random.Generator) -> None:
+    number = b.draw_model("floor")
+    if number is not None:
+        w, d, h = _some_size(b, number)
+        plan.place_loose(w, d, lambda: b.model(number, (w, d, h)))
+        return
     kind = int(rng.integers(0, 6))
     if kind == 0:
         plan.place_loose(0.5, 0.5, lambda: f.chair(b, p))

@@ -9,7 +9,7 @@ import numpy as np
 from gld_ros.data.rooms.jit import kernel, pure
 from gld_ros.data.rooms.lighting import add_ambient, direct_soft
 from gld_ros.data.rooms.surfaces import albedo, mix, surface, uniform
-from gld_ros.data.rooms.tracer import EMISSION, EPS, FAR, GLOSS, ROOM, USHIFT, VSHIFT, closest
+from gld_ros.data.rooms.tracer import EMISSION, EPS, FAR, GLOSS, ROOM, USHIFT, VSHIFT, closest, identity
 
 
 @pure
@@ -28,7 +28,7 @@ def radiance(solids, look, lighting, ox, oy, oz, dx, dy, dz, pixel_angle, bounce
         x = ox + t * dx
         y = oy + t * dy
         z = oz + t * dz
-        nx, ny, nz, u, v, du, dv, m = surface(solids, hit, face, x, y, z)
+        nx, ny, nz, u, v, du, dv, m = surface(solids, hit, face, x, y, z, dx, dy, dz)
         cosine = max(-(nx * dx + ny * dy + nz * dz), 0.05)
         su = solids.prims[hit, USHIFT] if hit != ROOM else 0.0
         sv = solids.prims[hit, VSHIFT] if hit != ROOM else 0.0
@@ -122,7 +122,7 @@ def path_kernel(solids, look, lighting, fx, fy, cx, cy, c2w, samples, bounces, s
             dz = (c2w[2, 0] * a + c2w[2, 1] * b + c2w[2, 2]) * n
             t, hit, face = closest(solids, ox, oy, oz, dx, dy, dz)
             depth[row, col] = t * n
-            ids[row, col] = (hit + 1) * 8 + face
+            ids[row, col] = identity(solids, hit, face)
             total[:] = 0.0
             rng[0] = mix(mix(seed, row), col)
             for i in range(samples):

@@ -16,6 +16,7 @@ from gld_ros.data.rooms.cells import Cells, camera_cells
 from gld_ros.data.rooms.denoise import denoise
 from gld_ros.data.rooms.kernels import make_paths_ready
 from gld_ros.data.rooms.layout import LayoutConfig, random_room
+from gld_ros.data.rooms.models import with_models
 from gld_ros.data.rooms.motion import MotionConfig, sample_cameras
 from gld_ros.data.rooms.scene import PackedScene
 from gld_ros.data.rooms.sensor import SensorConfig, develop
@@ -30,7 +31,8 @@ class RenderConfig:
     """How a scene is drawn.
 
     ``samples``: rays per pixel side (edges only while ``bounces`` is 0). ``bounces``: path-traced diffuse bounces;
-    0 uses an ambient term and is meant for training. ``photos``: cache file of fetched photo textures.
+    0 uses an ambient term and is meant for training. ``photos``: cache file of fetched photo textures. ``furniture``:
+    cache file of fetched furniture models. ``photo_split``: ``train`` or ``test`` part of both.
     """
 
     samples: int = 2
@@ -39,6 +41,7 @@ class RenderConfig:
     texture_seed: int = 0
     photos: str | None = None
     photo_split: str = "train"
+    furniture: str | None = None
     layout: LayoutConfig = field(default_factory=LayoutConfig)
     motion: MotionConfig = field(default_factory=MotionConfig)
     sensor: SensorConfig = field(default_factory=SensorConfig)
@@ -55,13 +58,16 @@ class RenderedScene:
 
 
 @functools.lru_cache(maxsize=4)
-def _cached_textures(seed: int, size: int, photos: str | None, split: str) -> TextureSet:
-    return make_textures(seed, size, Path(photos) if photos else None, split)
+def _cached_textures(seed: int, size: int, photos: str | None, split: str, furniture: str | None) -> TextureSet:
+    textures = make_textures(seed, size, Path(photos) if photos else None, split)
+    return with_models(textures, Path(furniture), split) if furniture else textures
 
 
 def textures_of(config: RenderConfig) -> TextureSet:
     """The texture set a config names (built once per process)."""
-    return _cached_textures(config.texture_seed, config.texture_size, config.photos, config.photo_split)
+    return _cached_textures(
+        config.texture_seed, config.texture_size, config.photos, config.photo_split, config.furniture
+    )
 
 
 def lens_of(camera: Camera) -> tuple[float, float, float, float]:

@@ -14,9 +14,10 @@ from numpy.typing import NDArray
 from gld_ros.data.rooms.cells import Cells, light_cells, sun_cells
 from gld_ros.data.rooms.kernels import make_ready
 from gld_ros.data.rooms.lighting import Lighting, Shadows
+from gld_ros.data.rooms.meshes import Meshes, join, no_meshes
 from gld_ros.data.rooms.surfaces import Look
 from gld_ros.data.rooms.textures import TextureSet
-from gld_ros.data.rooms.tracer import BOX, CYLINDER, ELLIPSOID, LAMP, OPAQUE, WINDOW, Solids
+from gld_ros.data.rooms.tracer import BOX, CYLINDER, ELLIPSOID, LAMP, MESH, OPAQUE, WINDOW, Solids
 from gld_ros.data.rooms.trees import sah_tree
 
 __all__ = ["LAMP", "OPAQUE", "WINDOW", "PackedScene", "SceneBuilder", "Vec3"]
@@ -28,7 +29,7 @@ Vec3 = tuple[float, float, float]
 class PackedScene:
     """Flat arrays of a scene, as the kernels take them. World: metres, z up, floor at z = 0."""
 
-    prims: NDArray[np.float64]  # (N, 11)
+    prims: NDArray[np.float64]  # (N, 12)
     mats: NDArray[np.int32]  # (N, 6) material of each face
     bounds: NDArray[np.float64]  # (M, 6) tree boxes, depth first
     skip: NDArray[np.int32]  # (M,) next node when a box is missed
@@ -41,6 +42,7 @@ class PackedScene:
     lights: NDArray[np.float64]  # (L, 16)
     sun: NDArray[np.float64]  # (6,) direction towards it, irradiance r g b
     ambient: NDArray[np.float64]  # (3,)
+    meshes: Meshes = field(default_factory=no_meshes)
 
     @functools.cached_property
     def solids(self) -> Solids:
@@ -49,7 +51,16 @@ class PackedScene:
         order = self.leaf[self.leaf >= 0]
         rank[order] = np.arange(len(order))
         return Solids(
-            self.prims, self.mats, self.gate, self.bounds, self.skip, self.leaf, rank, self.room, self.room_mats
+            self.prims,
+            self.mats,
+            self.gate,
+            self.bounds,
+            self.skip,
+            self.leaf,
+            rank,
+            self.room,
+            self.room_mats,
+            self.meshes,
         )
 
     @functools.cached_property
@@ -99,6 +110,8 @@ class SceneBuilder:
     room_mats: list[int] = field(default_factory=lambda: [0] * 6)
     sun: list[float] = field(default_factory=lambda: [0.0, 0.0, 1.0, 0.0, 0.0, 0.0])
     ambient: Vec3 = (0.3, 0.3, 0.3)
+    model_share: float = 0.0  # of the furniture that may be a model, where the texture set has some
+    models: dict[int, int] = field(default_factory=dict)  # model used -> number of its mesh in this room
     _origin: Vec3 = (0.0, 0.0, 0.0)
     _yaw: float = 0.0
 
@@ -122,11 +135,11 @@ class SceneBuilder:
         ox, oy, oz = self._origin
         return ox + c * x - s * y, oy + s * x + c * y, oz + z
 
-    def _add(self, kind: int, centre: Vec3, half: Vec3, mats: list[int], yaw: float, gate: int) -> None:
+    def _add(self, kind: int, centre: Vec3, half: Vec3, mats: list[int], yaw: float, gate: int, mesh: int = -1) -> None:
         angle = self._yaw + yaw
         shift = self.rng.random(2)
         half = (max(half[0], 1e-3), max(half[1], 1e-3), max(half[2], 1e-3))
-        self.prims.append([kind, *self._world(*centre), *half, math.cos(angle), math.sin(angle), *shift])
+        self.prims.append([kind, *self._world(*centre), *half, math.cos(angle), math.sin(angle), *shift, mesh])
         self.mats.append(mats)
         self.gates.append(gate)
 
@@ -155,6 +168,34 @@ class SceneBuilder:
         """An ellipsoid whose vertical axis is upright."""
         self._add(ELLIPSOID, centre, half, [mat] * 6, yaw, gate)
 
+    def draw_model(self, place: str) -> int | None:
+        """A model for a place, or None to build something of solids."""
+        library = self.textures.models
+        if library is None or self.rng.random() >= self.model_share:
+            return None
+        return library.pick(place, self.rng)
+
+    def model_size(self, number: int) -> Vec3:
+        """Width, depth and height of a model in metres."""
+        assert self.textures.models is not None
+        w, d, h = self.textures.models.size_m[number].tolist()
+        return w, d, h
+
+    def model(self, number: int, size: Vec3) -> None:
+        """A furniture model of this size, standing on the origin with its front towards -y."""
+        library = self.textures.models
+        assert library is not None
+        first = len(self.table)
+        tone = float(self.rng.uniform(0.8, 1.1))
+        for row in library.parts(number):
+            tint = np.ones(3) if library.textured[row] else library.colours[row]
+            if np.ptp(tint) < 0.05 and not library.textured[row] and self.rng.random() < 0.6:
+                tint = tint * self.rng.uniform(0.4, 1.2, 3)  # many models are grey all over
+            self.table.append([float(library.textures[row]), 0.0, *(tone * tint).tolist(), 0.0, 0.2])
+        mesh = self.models.setdefault(number, len(self.models))
+        half = (size[0] / 2, size[1] / 2, size[2] / 2)
+        self._add(MESH, (0.0, 0.0, half[2]), half, [first] * 6, 0.0, OPAQUE, mesh)
+
     def light(self, centre: Vec3, u: Vec3, v: Vec3, radiance: Vec3, *, bulb: bool = False) -> None:
         """A parallelogram centre +- u +- v of the local frame shining along u x v, or to all sides (bulb)."""
         c = np.array(self._world(*centre))
@@ -170,9 +211,10 @@ class SceneBuilder:
     def pack(self) -> PackedScene:
         """The scene as flat arrays with a bounding-box tree."""
         make_ready()
-        prims = np.array(self.prims, np.float64).reshape(-1, 11)
+        prims = np.array(self.prims, np.float64).reshape(-1, 12)
         bounds, skip, leaf = build_tree(prims)
         x, y, z = self.room
+        library = self.textures.models
         return PackedScene(
             prims,
             np.array(self.mats, np.int32).reshape(-1, 6),
@@ -187,6 +229,7 @@ class SceneBuilder:
             np.array(self.lights, np.float64).reshape(-1, 16),
             np.array(self.sun, np.float64),
             np.array(self.ambient, np.float64),
+            join([library.mesh(number) for number in self.models]) if library is not None else no_meshes(),
         )
 
 

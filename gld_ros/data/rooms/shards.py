@@ -26,7 +26,7 @@ from gld_ros.data.rooms.render import RenderConfig, RenderedScene, render_scene
 from gld_ros.errors import GldError
 
 SHARD_SCENES = 50
-ASSETS = ("photos",)  # fields of RenderConfig that name files
+ASSETS = ("photos", "furniture")  # fields of RenderConfig that name files
 TRAINING_MOTIONS = (
     MotionConfig("orbit", (0.08, 0.7), camera_height_m=(0.4, 1.7)),
     MotionConfig("drive", (0.15, 1.0), camera_height_m=(0.25, 1.3)),
@@ -81,6 +81,8 @@ def asset_digests(config: RenderConfig, recorded: Mapping[str, str] | None = Non
 def config_hash(config: RenderConfig, *extra: object, assets: Mapping[str, str] | None = None) -> str:
     """Ten hex digits that change with anything that changes the pictures; ``assets`` as ``asset_digests`` gives."""
     fields = dataclasses.asdict(config) | dict(assets or {})
+    if config.furniture is None:  # rooms without models are what they were before there were any
+        del fields["furniture"], fields["layout"]["models"]
     text = json.dumps([fields, [str(e) for e in extra]], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:10]
 

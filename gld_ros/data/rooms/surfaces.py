@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gld_ros.data.rooms.jit import inlined, pure
+from gld_ros.data.rooms.meshes import mesh_surface
 from gld_ros.data.rooms.tracer import (
     BOX,
     COS,
@@ -20,6 +21,7 @@ from gld_ros.data.rooms.tracer import (
     HY,
     HZ,
     KIND,
+    MESH,
     ROOM,
     SCALE,
     SIN,
@@ -56,7 +58,7 @@ def uniform(rng):
 
 
 @inlined
-def surface(solids, hit, face, x, y, z):
+def surface(solids, hit, face, x, y, z, dx, dy, dz):
     """Unit normal, texture coordinates in metres, 1/extent in u and v, and the material row of a hit point."""
     prims = solids.prims
     if hit == ROOM:
@@ -79,6 +81,15 @@ def surface(solids, hit, face, x, y, z):
     ly = -s * ax + c * ay
     lz = z - prims[hit, CZ]
     kind = prims[hit, KIND]
+    if kind == MESH:
+        m = solids.meshes
+        nx, ny, nz, u, v, density = mesh_surface(
+            m.triangle, m.normal, m.uv, face, hx, hy, hz, lx, ly, lz, c * dx + s * dy, -s * dx + c * dy, dz
+        )
+        # texture units to metres: the material stretches its picture by du and dv
+        density = max(density, 1e-6)
+        material = solids.mats[hit, 0] + m.part[face]
+        return c * nx - s * ny, s * nx + c * ny, nz, u / density, v / density, density, density, material
     if kind == BOX:
         nx = -1.0 if face == 0 else (1.0 if face == 1 else 0.0)
         ny = -1.0 if face == 2 else (1.0 if face == 3 else 0.0)

@@ -8,12 +8,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from gld_ros.errors import GldError
+
+if TYPE_CHECKING:
+    from gld_ros.data.rooms.models import ModelLibrary
 
 Rgb = NDArray[np.float64]  # (S, S, 3) in [0, 1], display-referred
 
@@ -32,6 +36,7 @@ class TextureSet:
     offsets: NDArray[np.int64]  # (levels,) first texel of each level, finest first
     categories: dict[str, NDArray[np.int64]]  # category -> indices
     linear: NDArray[np.float64]  # (256,) display value -> linear light
+    models: ModelLibrary | None = None  # furniture whose pictures are among the texels
 
     def pick(self, category: str, rng: np.random.Generator) -> int:
         """A random texture of the category."""

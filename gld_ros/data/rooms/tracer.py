@@ -12,11 +12,12 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from gld_ros.data.rooms.jit import pure
+from gld_ros.data.rooms.jit import inlined, pure
+from gld_ros.data.rooms.meshes import EPS, FAR, Meshes, hit_mesh
 
-BOX, CYLINDER, ELLIPSOID = 0, 1, 2
+BOX, CYLINDER, ELLIPSOID, MESH = 0, 1, 2, 3
 # columns of the primitive table
-KIND, CX, CY, CZ, HX, HY, HZ, COS, SIN, USHIFT, VSHIFT = range(11)
+KIND, CX, CY, CZ, HX, HY, HZ, COS, SIN, USHIFT, VSHIFT, NUMBER = range(12)  # number of the mesh
 # columns of the material table; scale 0 stretches the texture over the face
 TEXTURE, SCALE, TINT_R, TINT_G, TINT_B, EMISSION, GLOSS, SUN_GATE = range(8)
 # columns of the light table: a parallelogram centre +- u +- v, radiating radiance r g b along its normal
@@ -24,15 +25,13 @@ LX, LY, LZ, UX, UY, UZ, VX, VY, VZ, NX, NY, NZ, LR, LG, LB, AREA = range(16)
 
 OPAQUE, LAMP, WINDOW = 0, 1, 2  # how a solid treats light: stops it, lets its own lamp through, lets the sun through
 
-FAR = 1e30
-EPS = 1e-4
 ROOM = -1  # primitive index of the walls
 
 
 class Solids(NamedTuple):
     """Geometry of a room."""
 
-    prims: NDArray[np.float64]  # (N, 11)
+    prims: NDArray[np.float64]  # (N, 12)
     mats: NDArray[np.int32]  # (N, 6) material of each face
     gate: NDArray[np.int8]  # (N,) OPAQUE, LAMP or WINDOW
     bounds: NDArray[np.float64]  # (M, 6) tree boxes, depth first
@@ -41,6 +40,7 @@ class Solids(NamedTuple):
     rank: NDArray[np.int32]  # (N,) place in the tree; the first wins where two surfaces coincide
     room: NDArray[np.float64]  # (6,) x0 x1 y0 y1 z0 z1
     room_mats: NDArray[np.int32]  # (6,)
+    meshes: Meshes
 
 
 @pure
@@ -141,6 +141,35 @@ def hit_primitive(prims, i, ox, oy, oz, dx, dy, dz, tmax):
     return FAR, 0
 
 
+@inlined
+def hit_solid(solids, i, ox, oy, oz, dx, dy, dz, tmax):
+    """Nearest hit (t, face) of a ray with primitive i, t = FAR when missed; the face of a mesh is its triangle."""
+    prims = solids.prims
+    if prims[i, KIND] != MESH:
+        return hit_primitive(prims, i, ox, oy, oz, dx, dy, dz, tmax)
+    c = prims[i, COS]
+    s = prims[i, SIN]
+    gx = 1.0 / prims[i, HX]
+    gy = 1.0 / prims[i, HY]
+    gz = 1.0 / prims[i, HZ]
+    ax = ox - prims[i, CX]
+    ay = oy - prims[i, CY]
+    m = solids.meshes
+    return hit_mesh(
+        m.root, m.bounds, m.skip, m.first, m.leaf_size, m.triangle, int(prims[i, NUMBER]),
+        (c * ax + s * ay) * gx, (-s * ax + c * ay) * gy, (oz - prims[i, CZ]) * gz,
+        (c * dx + s * dy) * gx, (-s * dx + c * dy) * gy, dz * gz, EPS, tmax,
+    )  # fmt: skip
+
+
+@inlined
+def identity(solids, hit, face):
+    """A number for the surface that was hit; the parts of a mesh count, its triangles do not."""
+    if hit != ROOM and solids.prims[hit, KIND] == MESH:
+        return (hit + 1) * 8 + (solids.meshes.part[face] & 7)
+    return (hit + 1) * 8 + face
+
+
 @pure
 def leave_room(room, ox, oy, oz, dx, dy, dz):
     """Where a ray meets the walls: (t, face)."""
@@ -182,7 +211,7 @@ def closest(solids, ox, oy, oz, dx, dy, dz):
         far = min(min(max(ax, bx), max(ay, by)), min(max(az, bz), best))
         if near <= far:
             if leaf[node] >= 0:
-                t, f = hit_primitive(solids.prims, leaf[node], ox, oy, oz, dx, dy, dz, best)
+                t, f = hit_solid(solids, leaf[node], ox, oy, oz, dx, dy, dz, best)
                 if t < best:
                     best = t
                     hit = leaf[node]
@@ -216,7 +245,7 @@ def blocked(solids, ox, oy, oz, dx, dy, dz, tmax):
         if near <= far:
             i = leaf[node]
             if i >= 0 and not solids.gate[i]:
-                t, _ = hit_primitive(solids.prims, i, ox, oy, oz, dx, dy, dz, tmax)
+                t, _ = hit_solid(solids, i, ox, oy, oz, dx, dy, dz, tmax)
                 if t < tmax:
                     return True
             node += 1
