@@ -39,9 +39,10 @@ CATALOG = "\n".join(
 def tool():
     spec = importlib.util.spec_from_file_location("furniture_models", TOOLS / "furniture_models.py")
     module = importlib.util.module_from_spec(spec)
-    sys.modules["furniture_models"] = module
+    sys.modules["furniture_models"] = module  # dataclasses look their module up
     spec.loader.exec_module(module)
-    return module
+    yield module
+    del sys.modules["furniture_models"]
 
 
 def write_library(path: Path, material: str = "", alpha: int = 255) -> Path:

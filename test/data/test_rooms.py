@@ -217,7 +217,8 @@ def test_frozen_set_is_the_one_that_figures_were_reported_on():
     assert (np.abs(depth / stored["depth"] - 1) < 2e-3).mean() > 0.999
 
 
-def test_photo_textures_are_sorted_by_name_and_held_out_by_family():
+def test_photo_textures_are_sorted_by_name_and_held_out_by_family(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "tools"))  # as for a script in that folder
     spec = importlib.util.spec_from_file_location("fetch_assets", ROOT / "tools" / "fetch_assets.py")
     tool = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(tool)
