@@ -46,7 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--samples",
         type=int,
         default=SAMPLES,
-        help="samples for the spread in test rooms, 1 = none (default: %(default)s)",
+        help="samples for the spread in the first set of test rooms, 1 = none (default: %(default)s)",
     )
     parser.add_argument("--camera", metavar="NAME", help="image topic or camera namespace of bags")
     parser.add_argument(
@@ -134,10 +134,8 @@ def _rooms(
     """The frozen test rooms, each rendered once; adds what defines them to ``settings``."""
     settings["rooms"] = rooms_identity(args.rooms_limit)
     settings["samples"] = args.samples
-    runs = [
-        RoomsEvaluation(engine, config, route, perceptual, args.samples)
-        for route in routes(settings["rooms"]["name"], config.use_depth, engine)
-    ]
+    ways = routes(settings["rooms"]["name"], config.use_depth, engine)
+    runs = [RoomsEvaluation(engine, config, way, perceptual, args.samples if way is ways[0] else 1) for way in ways]
     bar.reset(total=settings["rooms"]["scenes"])
     for room in room_scenes(args.rooms_limit):
         bar.set_description(room.name)
