@@ -34,6 +34,7 @@ HOLES = (
     "cracks of up to 2 px closed"
 )
 Figures = dict[str, float]
+Inspect = Callable[[Sequence[PosedView], Sequence[SynthesizedView]], None]
 
 
 @dataclass(frozen=True)
@@ -112,11 +113,14 @@ def evaluate_split(
     camera_at: Callable[[Camera], Camera],
     perceptual: PerceptualDistance | None = None,
     progress: ProgressCallback | None = None,
+    inspect: Inspect | None = None,
 ) -> EvaluatedSet:
     """Synthesise the targets of one split and measure everything.
 
     ``camera_at`` gives a target's camera at output size. Targets without a picture are left out with a note; an engine
-    that fails leaves the baselines and a note. Raises SceneError when no target has a picture.
+    that fails leaves the baselines and a note. ``inspect`` is called with the condition views as the engine got them
+    and with the classical engine's views of the targets, while depth is still cached. Raises SceneError when no target
+    has a picture.
     """
     notes: list[str] = list(scene.notes)
     truths: dict[int, NDArray[np.uint8]] = {}
@@ -146,6 +150,8 @@ def evaluate_split(
             by_geometry = synthesize_nearest(engine.geometry, given, request, progress)
             for guess, shown in zip(guesses, by_geometry.views, strict=True):
                 guess["classical"] = Prediction(shown.rgb, shown.depth)
+            if inspect is not None:
+                inspect(given, by_geometry.views)
     except GldError as error:
         failed = True
         notes.append(f"the engine failed with {error.status.name}: {error}")

@@ -20,9 +20,9 @@ from gld_ros.evaluation.evaluate import (
 )
 from gld_ros.evaluation.perceptual import PerceptualDistance
 from gld_ros.evaluation.spread import spread_figures, spread_of
-from gld_ros.evaluation.trials import Drawn, SceneTask, network_request, run_oracle, run_trial, trials_of
+from gld_ros.evaluation.trials import Drawn, SceneTask, run_oracle, run_trial, scene_task, trials_of
 from gld_ros.synthesis.network import NetworkEngine
-from gld_ros.synthesis.types import Engine, ProgressCallback
+from gld_ros.synthesis.types import Engine, PosedView, ProgressCallback, SynthesizedView
 
 SAMPLES = 8
 SPLIT = "test"
@@ -69,19 +69,16 @@ class RoomsEvaluation:
         """Run the engine on one room and keep what the trials need of it."""
         condition, target = room.split(SPLIT)
         name = f"{self.route.name}/{room.name}"
-        cameras = [room.frames[i].camera for i in target]
-        request = None
-        if isinstance(self._engine, NetworkEngine):
-            views = [room.posed_view(i, use_depth=self.route.use_depth) for i in condition]
-            request = network_request(self._engine, views, cameras, self._config.preset)
+
+        def keep(views: Sequence[PosedView], targets: Sequence[SynthesizedView]) -> None:
+            assert isinstance(self._engine, NetworkEngine)
+            real = [room.posed_view(i) for i in (*condition, *target)]
+            self._tasks.append(scene_task(self._engine, views, targets, real, self._config.preset))
+
         part = evaluate_split(
-            room, name, condition, target, self._engine, self._config, lambda c: c, self._perceptual, progress
+            room, name, condition, target, self._engine, self._config, lambda c: c, self._perceptual, progress, keep
         )
         self._parts.append(part)
-        if request is not None and not part.failed:
-            truths = [v.truth for v in part.views]
-            around = [v.predictions["classical"].rgb for v in part.views]
-            self._tasks.append(SceneTask(*request, cameras, truths, around))
 
     def finish(
         self, same: RoomsEvaluation | None = None, progress: Callable[[str], None] = lambda text: None

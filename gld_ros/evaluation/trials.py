@@ -19,15 +19,25 @@ from torch import Tensor
 from gld_ros.evaluation.predictors import Prediction
 from gld_ros.evaluation.trajectory import trajectory_errors
 from gld_ros.geometry.camera import Camera
+from gld_ros.geometry.plane_sweep import sample
 from gld_ros.model.depth_head import DepthOutput
 from gld_ros.model.encoder import grid_of
 from gld_ros.model.gld_model import GldModel
 from gld_ros.model.known_depth import KnownDepth
 from gld_ros.model.rays import cameras_from_rays
-from gld_ros.synthesis.gld import GldRequest, generate
+from gld_ros.synthesis.features import depth_on
+from gld_ros.synthesis.gld import GldRequest, decode_depth, generate, in_network_units
 from gld_ros.synthesis.network import MAX_CONDITIONS, NetworkEngine
-from gld_ros.synthesis.network_inputs import best_size, geometric_guess, network_inputs, spread_to, with_guess
-from gld_ros.synthesis.types import PosedView, Request
+from gld_ros.synthesis.network_inputs import (
+    best_size,
+    geometric_guess,
+    network_camera,
+    network_inputs,
+    same_pose_positions,
+    spread_to,
+    with_guess,
+)
+from gld_ros.synthesis.types import PosedView, SynthesizedView
 
 FEW, MANY = 1, 4  # updates
 BATCH_TOKENS = 16384  # of all views of all scenes of a run: bounds memory
@@ -49,18 +59,12 @@ class Trial:
 
 @dataclass(frozen=True, eq=False)
 class SceneTask:
-    """One scene as the network reads it, and the cameras its pictures are wanted for."""
+    """One scene as the network reads it, and the views its pictures are wanted for."""
 
     request: GldRequest  # one scene
     network: list[Camera]  # targets as the network makes them
-    targets: list[Camera]
-    truths: list[NDArray[np.uint8]]  # (H, W, 3) per target
-    around: list[NDArray[np.uint8]]  # (H, W, 3) per target: shown outside the network's field
-
-    @property
-    def conditions(self) -> int:
-        """Number of condition views."""
-        return int(self.request.cond_rgb.shape[1])
+    targets: list[SynthesizedView]  # of the classical engine; shown outside the network's field
+    real: GldRequest  # all views as they are: pictures (1, V, 3, H, W) and, for models that read it, depth
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,22 +82,30 @@ def trials_of(model: GldModel, samples: int) -> tuple[Trial, ...]:
     return (*guided, Trial(FEW, warp=False), Trial(MANY, warp=False)) if model.config.level1.warp_channels else guided
 
 
-def network_request(
-    engine: NetworkEngine, views: Sequence[PosedView], targets: Sequence[Camera], preset: str
-) -> tuple[GldRequest, list[Camera]]:
-    """What ``engine`` gives its network for one scene, and the targets as the network makes them.
+def scene_task(
+    engine: NetworkEngine,
+    views: Sequence[PosedView],
+    targets: Sequence[SynthesizedView],
+    real: Sequence[PosedView],
+    preset: str,
+) -> SceneTask:
+    """What ``engine`` gives its network for one scene.
 
-    Depth of the views and what geometry shows of the targets is the engine's, and stays in its cache.
+    ``targets``: the classical engine's views from ``views``, whose depth is still in its cache; ``real``: conditions
+    and targets with their pictures and depth images.
     """
     config = engine.model.config
-    chosen = list(views[:MAX_CONDITIONS])
-    inputs = network_inputs(chosen, targets, best_size(config.trained_sizes, targets[0]))
+    chosen, cameras = list(views[:MAX_CONDITIONS]), [t.camera for t in targets]
+    inputs = network_inputs(chosen, cameras, best_size(config.trained_sizes, cameras[0]))
     request = GldRequest(inputs.cond_rgb, inputs.world_from_cam, inputs.K)
     if config.level1.warp_channels:
-        seen = engine.geometry.synthesize(views, Request(list(targets), preset=preset, clouds=False)).views
-        depths = engine.geometry.view_depths(views, preset)[:MAX_CONDITIONS]
-        request = with_guess(request, geometric_guess(inputs, depths, seen), config)
-    return request, inputs.targets
+        depths = engine.geometry.view_depths(views, engine.presets[preset].geometry)[:MAX_CONDITIONS]
+        request = with_guess(request, geometric_guess(inputs, depths, targets), config)
+    size = (inputs.targets[0].width, inputs.targets[0].height)
+    rgb = network_inputs(real, [], size).cond_rgb
+    known = _known_depth(real, size) if config.encoder.depth_cells else None
+    truth = GldRequest(rgb, inputs.world_from_cam, inputs.K, cond_depth=known)
+    return SceneTask(request, inputs.targets, list(targets), truth)
 
 
 def run_trial(
@@ -109,39 +121,41 @@ def run_trial(
     for batch in _batches(engine.model, tasks):
         requests = [task.request if trial.warp else _plain(task.request) for task in batch]
         whole = dataclasses.replace(joined(requests), level1=sampler, cascade=sampler)
-        made: list[list[list[Prediction]]] = []
-        cameras: list[dict[str, float]] = []
-        for n in range(trial.samples):
-            progress(f"{trial.name} sample {n + 1} of {trial.samples}")
-            first = n == 0
-            output = generate(engine.model, dataclasses.replace(whole, seed=seed + n, rays=first, depth=first))
+        progress(f"{trial.name}, first sample")
+        first = generate(engine.model, dataclasses.replace(whole, seed=seed))
+        assert first.rgb is not None
+        assert first.depth is not None
+        scenes = [_drawn(t, first.rgb[b], first.depth, b) for b, t in enumerate(batch)]
+        for n in range(1, trial.samples):
+            progress(f"{trial.name}, sample {n + 1} of {trial.samples}")
+            more = dataclasses.replace(whole, seed=seed + n, depth=False, decode_conditions=False)
+            output = generate(engine.model, more)
             assert output.rgb is not None
-            depth = None if output.depth is None else output.depth.depth
-            made.append(
-                [_on_targets(t, output.rgb[b], depth[b] if depth is not None else None) for b, t in enumerate(batch)]
-            )
-            if output.depth is not None:
-                cameras = [_camera_errors(t, output.depth, b) for b, t in enumerate(batch)]
-        for b, errors in enumerate(cameras):
-            samples = [[run[b][k].rgb for run in made] for k in range(len(batch[b].targets))]
-            drawn.append(Drawn(made[0][b], samples, errors))
+            for task, rgb, scene in zip(batch, output.rgb, scenes, strict=True):
+                for known, prediction in zip(scene.samples, _on_targets(task, rgb, None), strict=True):
+                    known.append(prediction.rgb)
+        drawn += scenes
     return drawn
 
 
 @torch.no_grad()
 def run_oracle(engine: NetworkEngine, tasks: Sequence[SceneTask]) -> list[Drawn]:
-    """The real pictures of all views encoded together and decoded again: what perfect features would show."""
-    model, drawn = engine.model, []
-    dtype = next(model.encoder.parameters()).dtype
+    """The real pictures of all views encoded together and decoded again: what perfect features would show.
+
+    Models that read depth get the real depth of all views too, as the features they are trained to make.
+    """
+    model = engine.model
+    drawn: list[Drawn] = []
     for batch in _batches(model, tasks):
-        rgb = torch.cat([_with_truths(task) for task in batch]).to(engine.device, dtype)
-        grid = grid_of(rgb, model.config.encoder.patch)
-        levels = [level[:, :, 1:] for level in model.encoder(rgb)]
+        request, scale = in_network_units(joined([task.real for task in batch]))
+        grid = grid_of(request.cond_rgb, model.config.encoder.patch)
+        rgb = request.cond_rgb.to(model.device, next(model.encoder.parameters()).dtype)
+        raw = model.encoder(rgb, depth=depth_on(request.cond_depth, model.device))
+        levels = [level[:, :, 1:].float() for level in raw]
         picture = model.decode_rgb(levels, grid)
-        output = model.depth_head(model.layer_normed(levels), grid)
-        for b, task in enumerate(batch):
-            predictions = _on_targets(task, picture[b], output.depth[b])
-            drawn.append(Drawn(predictions, [[p.rgb] for p in predictions], _camera_errors(task, output, b)))
+        output = decode_depth(model, levels, grid, rays=True)
+        output = dataclasses.replace(output, depth=output.depth / scale.view(-1, 1, 1, 1).to(model.device))
+        drawn += [_drawn(t, picture[b], output, b) for b, t in enumerate(batch)]
     return drawn
 
 
@@ -174,25 +188,40 @@ def _batches(model: GldModel, tasks: Sequence[SceneTask]) -> Iterator[Sequence[S
         yield tasks[first : first + size]
 
 
-def _with_truths(task: SceneTask) -> Tensor:
-    """Condition and target pictures as the network would read them, (1, V, 3, H, W)."""
-    views = [PosedView(str(i), c, rgb) for i, (c, rgb) in enumerate(zip(task.targets, task.truths, strict=True))]
-    size = (task.network[0].width, task.network[0].height)
-    return torch.cat([task.request.cond_rgb, network_inputs(views, [], size).cond_rgb], dim=1)
+def _known_depth(views: Sequence[PosedView], size: tuple[int, int]) -> KnownDepth:
+    """Depth images at the network's size (W, H), (1, V, H, W); confidence 0 where there is none."""
+    maps = []
+    for view in views:
+        crop = network_camera(view.camera, size)
+        if view.depth is None:
+            maps.append(torch.zeros(2, crop.height, crop.width))
+            continue
+        x, y = same_pose_positions(crop, view.camera)
+        known = np.isfinite(view.depth)
+        both = np.stack([np.where(known, view.depth, 1.0), known]).astype(np.float32)
+        maps.append(sample(torch.from_numpy(both), x[None], y[None], "nearest")[:, 0])
+    depth, confidence = torch.stack(maps, dim=1)
+    return KnownDepth(depth[None], confidence[None])
+
+
+def _drawn(task: SceneTask, rgb: Tensor, depth: DepthOutput, index: int) -> Drawn:
+    """Scene ``index`` of a batch; rgb (V, 3, h, w)."""
+    predictions = _on_targets(task, rgb, depth.depth[index])
+    return Drawn(predictions, [[p.rgb] for p in predictions], _camera_errors(task, depth, index))
 
 
 def _on_targets(task: SceneTask, rgb: Tensor, depth: Tensor | None) -> list[Prediction]:
-    """The network's maps of one scene, (V, 3, h, w) and (V, h, w), on the pixels that were asked for."""
+    """The network's maps of one scene, targets last, (…, 3, h, w) and (…, h, w), on the pixels that were asked for."""
     predictions = []
-    for k, (target, network, around) in enumerate(zip(task.targets, task.network, task.around, strict=True)):
-        view = task.conditions + k
-        maps = [rgb[view].float().clamp(0, 1).cpu()]
+    count = len(task.targets)
+    for k, (target, network) in enumerate(zip(task.targets, task.network, strict=True)):
+        maps = [rgb[k - count].float().clamp(0, 1).cpu()]
         if depth is not None:
-            maps.append(depth[view : view + 1].float().cpu())
-        spread, field = spread_to(target, network, torch.cat(maps))
+            maps.append(depth[k - count].float().cpu()[None])
+        spread, field = spread_to(target.camera, network, torch.cat(maps))
         picture = (spread[:3].transpose(1, 2, 0) * 255).round().astype(np.uint8)
         z = np.where(field, spread[3], np.nan).astype(np.float32) if depth is not None else None
-        predictions.append(Prediction(np.where(field[..., None], picture, around), z))
+        predictions.append(Prediction(np.where(field[..., None], picture, target.rgb), z))
     return predictions
 
 

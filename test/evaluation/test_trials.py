@@ -10,10 +10,10 @@ import pytest
 import torch
 
 from gld_ros.evaluation import trials
-from gld_ros.evaluation.trials import SceneTask, Trial, network_request, run_oracle, run_trial, trials_of
+from gld_ros.evaluation.trials import Trial, run_oracle, run_trial, scene_task, trials_of
 from gld_ros.model.checkpoint import save_model
 from gld_ros.synthesis.network import NetworkEngine
-from gld_ros.synthesis.types import PosedView
+from gld_ros.synthesis.types import PosedView, Request
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "test" / "model"))
@@ -36,9 +36,11 @@ def tasks(engine):
         cams = [planes.camera(x=0.2 * i + 0.03 * n) for i in range(4)]
         shown = [planes.render(c) for c in cams]
         views = [PosedView(f"{n}/{i}", cams[i], shown[i][0], shown[i][1]) for i in (0, 3)]
-        request, network = network_request(engine, views, cams[1:3], "fast")
-        around = [np.full_like(shown[i][0], 7) for i in (1, 2)]
-        made.append(SceneTask(request, network, cams[1:3], [shown[1][0], shown[2][0]], around))
+        request = Request(cams[1:3], preset="fast", clouds=False)
+        targets = engine.geometry.synthesize(views, request).views
+        targets = [dataclasses.replace(t, rgb=np.full_like(t.rgb, 7)) for t in targets]
+        real = [PosedView(str(i), cams[i], *shown[i]) for i in (0, 3, 1, 2)]
+        made.append(scene_task(engine, views, targets, real, "fast"))
     return made
 
 
@@ -75,7 +77,7 @@ def test_batches_do_not_mix_scenes(engine, tasks, monkeypatch):
 def test_samples_differ_and_the_first_is_the_prediction(engine, tasks):
     said = []
     (scene,) = run_trial(engine, tasks[:1], Trial(1, samples=3), 5, said.append)
-    assert said[-1] == "generated@1 sample 3 of 3"
+    assert said[-1] == "generated@1, sample 3 of 3"
     first, second, third = scene.samples[0]
     np.testing.assert_array_equal(first, scene.predictions[0].rgb)
     assert not np.array_equal(first, second)
