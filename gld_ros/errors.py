@@ -36,3 +36,11 @@ class GldError(Exception):
 
 class SceneError(GldError):
     """A scene folder, bag or image file that cannot be used."""
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an exception of Python, torch or CUDA says that memory ran out."""
+    if isinstance(error, MemoryError) or type(error).__name__ in ("OutOfMemoryError", "AcceleratorError"):
+        return True
+    text = str(error).lower()
+    return isinstance(error, RuntimeError) and ("out of memory" in text or "can't allocate" in text)

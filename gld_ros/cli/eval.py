@@ -10,6 +10,7 @@ from typing import Any
 
 from tqdm import tqdm
 
+from gld_ros.cli import acceleration
 from gld_ros.cli.synthesize import sized
 from gld_ros.data.scene import Scene, load_scene
 from gld_ros.errors import GldError
@@ -59,6 +60,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=int, default=0, help="seed of what is generated (default: %(default)s)")
     parser.add_argument("--no-depth", action="store_true", help="do not give the conditions' depth to the engine")
     parser.add_argument("--device", default="auto", help="cpu, cuda, … (default: %(default)s)")
+    acceleration.add_arguments(parser)
     parser.add_argument("--out", type=Path, required=True, help="folder for metrics.json and index.html")
 
 
@@ -76,7 +78,7 @@ def run(args: argparse.Namespace) -> int:
         for scene, name in zip(loaded, _names(loaded, args.scenes), strict=True)
         for job in _splits(scene, name, args.split)
     ]
-    engine = load_engine(args.model, args.device)
+    engine = load_engine(args.model, args.device, acceleration.acceleration(args))
     config = EvalConfig(args.preset, args.seed, not args.no_depth)
     perceptual, backbone = installed_distance()
     sets: list[EvaluatedSet] = []

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from gld_ros.cli import acceleration
 from gld_ros.data.scene import Scene, load_scene
 from gld_ros.errors import GldError, Status
 from gld_ros.geometry.camera import Camera
@@ -44,6 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--metric", choices=("yes", "no"), help="whether poses are in metres (default: as the scene says)"
     )
     parser.add_argument("--device", default="auto", help="cpu, cuda, … (default: %(default)s)")
+    acceleration.add_arguments(parser)
     parser.add_argument("--out", type=Path, required=True, help="output folder")
 
 
@@ -53,7 +55,7 @@ def run(args: argparse.Namespace) -> int:
     condition, target = choose_frames(args, scene)
     cameras = [sized(scene.frames[i].camera, args.size) for i in target]
     views = [scene.posed_view(i, use_depth=not args.no_depth) for i in condition]
-    engine = load_engine(args.model, args.device)
+    engine = load_engine(args.model, args.device, acceleration.acceleration(args))
     request = Request(
         cameras,
         preset=args.preset,

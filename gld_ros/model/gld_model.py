@@ -23,6 +23,7 @@ from gld_ros.model.dit import DiT, DiTInputs
 from gld_ros.model.encoder import Encoder, grid_of
 from gld_ros.model.known_depth import KnownDepth
 from gld_ros.model.layers import map_to_tokens, tokens_to_map
+from gld_ros.model.precision import upload
 from gld_ros.model.rgb_decoder import RgbDecoder
 from gld_ros.model.statistics import LatentStatistics
 
@@ -63,6 +64,22 @@ class GldModel(nn.Module):
     def device(self) -> torch.device:
         """Where the resident parts are."""
         return self.encoder.cls_token.device
+
+    def on_transformers(self, act: Callable[[DiT], object]) -> None:
+        """Do something to every transformer: now, or to each that is loaded from now on."""
+        loader = self._loader
+        if loader is None:
+            for name, module in self.named_children():
+                if name in ("level1", "cascade"):
+                    act(module)  # type: ignore[arg-type]
+            return
+
+        def load(stage: Stage) -> DiT:
+            dit = loader(stage)
+            act(dit)
+            return dit
+
+        self._loader = load
 
     @contextmanager
     def diffusion(self, stage: Stage) -> Iterator[DiT]:
@@ -183,9 +200,9 @@ class GldModel(nn.Module):
         return DiTInputs(
             cond_num=cond_num,
             ref_cond=ref_cond,
-            camera_map=camera_map.to(device),
-            cam_from_ref=cameras.cam_from_ref_scaled().float().to(device),
-            K=cameras.K.float().to(device),
+            camera_map=upload(camera_map, device),
+            cam_from_ref=upload(cameras.cam_from_ref_scaled().float(), device),
+            K=upload(cameras.K.float(), device),
             source=source,
             warp=guess,
         )

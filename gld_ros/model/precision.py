@@ -11,12 +11,13 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, TypeVar
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from gld_ros.errors import GldError
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 _ALIASES = {"float32": "fp32", "bfloat16": "bf16", "float16": "fp16"}
+VOLTA, AMPERE, ORIN = (7, 0), (8, 0), (8, 7)  # CUDA compute capabilities
 Module = TypeVar("Module", bound=nn.Module)
 
 
@@ -26,6 +27,34 @@ def dtype_named(name: str) -> torch.dtype:
     if dtype is None:
         raise GldError(f"dtype is {name!r}, must be one of {', '.join(DTYPES)}")
     return dtype
+
+
+def dtype_for(device: torch.device, precision: str = "auto") -> torch.dtype:
+    """The type a network computes in: as named, or with ``auto`` what the device is good at, fp32 off CUDA."""
+    if precision != "auto":
+        return dtype_named(precision)
+    if device.type != "cuda":
+        return torch.float32
+    return dtype_of_capability(torch.cuda.get_device_capability(device))
+
+
+def dtype_of_capability(capability: tuple[int, int]) -> torch.dtype:
+    """fp16 on Jetson Orin (8.7) and on what is older than Ampere, bf16 on other GPUs, fp32 without tensor cores.
+
+    Orin multiplies both at the same rate, and fp16 keeps three more bits; a result that overflows is refused.
+    """
+    if capability == ORIN:
+        return torch.float16
+    if capability >= AMPERE:
+        return torch.bfloat16
+    return torch.float16 if capability >= VOLTA else torch.float32
+
+
+def upload(x: Tensor, device: torch.device) -> Tensor:
+    """Copy to a device; to a GPU through page-locked memory, so that the CPU goes on while it is under way."""
+    if device.type != "cuda" or x.device.type != "cpu":
+        return x.to(device)
+    return x.pin_memory().to(device, non_blocking=True)
 
 
 def cast(module: Module, dtype: torch.dtype) -> Module:

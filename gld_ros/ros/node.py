@@ -82,9 +82,10 @@ class GldNode(LifecycleNode):
 
     def load(self, model: str, device: str) -> Engine:
         """The engine; tests put their own here."""
+        from gld_ros.model.accelerate import Acceleration
         from gld_ros.synthesis.engine import load_engine
 
-        return load_engine(model, device)
+        return load_engine(model, device, Acceleration(self.settings["compile"], self.settings["precision"]))
 
     def _active(self) -> Requests | str:
         return self._requests if self._requests is not None else self._why

@@ -69,6 +69,21 @@ NODE_PARAMS: tuple[Param, ...] = (
     ),
     Param("device", "auto", "Where the engine computes.", pattern=r"auto|cpu|mps|cuda(:\d+)?", live=False),
     Param(
+        "compile",
+        "auto",
+        "Compile the network's blocks while configuring, which takes minutes once: auto does on CUDA and goes on "
+        "without where it fails, on insists. Without effect on the classical engine.",
+        choices=("auto", "on", "off"),
+        live=False,
+    ),
+    Param(
+        "precision",
+        "auto",
+        "Numbers the network computes in: auto takes fp16 on Jetson Orin, bf16 on other GPUs and fp32 on CPUs.",
+        choices=("auto", "fp32", "bf16", "fp16"),
+        live=False,
+    ),
+    Param(
         "autostart",
         True,
         "Configure and activate by itself at start; false waits for lifecycle transitions.",

@@ -14,7 +14,7 @@ from collections import OrderedDict, deque
 from collections.abc import Callable
 from typing import Any, Generic, TypeVar
 
-from gld_ros.errors import GldError, Status
+from gld_ros.errors import GldError, Status, is_out_of_memory
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -25,14 +25,7 @@ def as_gld_error(error: BaseException) -> GldError:
     if isinstance(error, GldError):
         return error
     text = f"{type(error).__name__}: {error}"
-    if (
-        isinstance(error, MemoryError)
-        or type(error).__name__ in ("OutOfMemoryError", "AcceleratorError")
-        or (
-            isinstance(error, RuntimeError)
-            and ("out of memory" in str(error).lower() or "can't allocate" in str(error).lower())
-        )
-    ):
+    if is_out_of_memory(error):
         return GldError(
             f"out of memory ({text}): ask for fewer or smaller views, or a faster preset", Status.OUT_OF_MEMORY
         )

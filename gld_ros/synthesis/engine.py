@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 
 from gld_ros.errors import GldError
+from gld_ros.model.accelerate import Acceleration
 from gld_ros.synthesis.types import Engine
 
 log = logging.getLogger(__name__)
@@ -26,7 +27,11 @@ def check_device(device: str) -> None:
         ) from None
 
 
-def load_engine(model: str = "default", device: str = "auto") -> Engine:
+def load_engine(
+    model: str = "default",
+    device: str = "auto",
+    acceleration: Acceleration = Acceleration(),  # noqa: B008  # frozen
+) -> Engine:
     """Load ``classical``, ``tiny``, ``default`` (the best that is shipped) or a checkpoint file.
 
     Raises GldError naming what is missing.
@@ -49,9 +54,9 @@ def load_engine(model: str = "default", device: str = "auto") -> Engine:
     if model == "tiny":
         from gld_ros.synthesis.shipped import ShippedEngine
 
-        return ShippedEngine(device)
+        return ShippedEngine(device, acceleration=acceleration)
     if not Path(model).is_file():
         raise GldError(f"model '{model}' is neither classical nor tiny nor a file: check the path")
     from gld_ros.synthesis.network import NetworkEngine
 
-    return NetworkEngine(Path(model), device)
+    return NetworkEngine(Path(model), device, acceleration=acceleration)

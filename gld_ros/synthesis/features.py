@@ -17,6 +17,7 @@ from torch import Tensor
 
 from gld_ros.model.gld_model import GldModel, Latents
 from gld_ros.model.known_depth import KnownDepth
+from gld_ros.model.precision import upload
 
 LIMIT_BYTES = 256 << 20  # the released model takes 35 MB for a list of four views at 504 x 280
 Entry = tuple[tuple[str, ...], tuple[int, int], bytes]  # views encoded together, their size, digest of known depth
@@ -42,7 +43,7 @@ def encodes_views_alone(model: GldModel) -> bool:
 
 def encode_views(model: GldModel, rgb: Tensor, depth: KnownDepth | None = None) -> ViewFeatures:
     """Encode the condition views of each scene, (B, C, 3, H, W), in one pass where that gives the class vector too."""
-    rgb = rgb.to(model.device)
+    rgb = upload(rgb, model.device)
     latents, cls = model.encode_with_cls(rgb, depth_on(depth, model.device))
     in_one_pass = model.config.propagation_cls == "first_joint" or rgb.shape[1] == 1 or encodes_views_alone(model)
     return ViewFeatures(latents, cls[:, 0] if in_one_pass else model.propagation_cls(rgb))
@@ -50,7 +51,7 @@ def encode_views(model: GldModel, rgb: Tensor, depth: KnownDepth | None = None) 
 
 def depth_on(depth: KnownDepth | None, device: torch.device) -> KnownDepth | None:
     """Known depth on a device."""
-    return None if depth is None else KnownDepth(depth.depth.to(device), depth.confidence.to(device))
+    return None if depth is None else KnownDepth(upload(depth.depth, device), upload(depth.confidence, device))
 
 
 def depth_of_views(depth: KnownDepth | None, views: slice) -> KnownDepth | None:

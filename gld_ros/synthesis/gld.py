@@ -23,7 +23,7 @@ from gld_ros.model.depth_head import DepthOutput
 from gld_ros.model.encoder import grid_of
 from gld_ros.model.gld_model import GldModel, Latents, Stage
 from gld_ros.model.known_depth import KnownDepth, scene_scale
-from gld_ros.model.precision import full_fp32
+from gld_ros.model.precision import full_fp32, upload
 from gld_ros.model.sampler import sample
 from gld_ros.synthesis.features import (
     FeatureCache,
@@ -110,7 +110,7 @@ def generate(
         warp = _encode_guess(model, request, features)
     coverage = None
     if request.warp_coverage is not None:
-        coverage = avg_pool2d(request.warp_coverage.to(model.device).float(), model.config.encoder.patch)
+        coverage = avg_pool2d(upload(request.warp_coverage, model.device).float(), model.config.encoder.patch)
     start = _start(features.latents, request.start, warp) if _starts_warm(model, request) else None
 
     def tiled(x: Tensor) -> Tensor:
@@ -224,7 +224,7 @@ def _encode_guess(model: GldModel, request: GldRequest, features: ViewFeatures) 
         depth_of_views(depth, slice(count)), request.cond_depth
     )
     first = count if same and encodes_views_alone(model) else 0
-    rgb, depth = request.warp_rgb[:, first:].to(model.device), depth_of_views(depth, slice(first, None))
+    rgb, depth = upload(request.warp_rgb[:, first:], model.device), depth_of_views(depth, slice(first, None))
     made = model.encode(rgb, depth_on(depth, model.device))
     return joined([features.latents, made]) if first else made
 
@@ -235,7 +235,7 @@ def draw_noise(model: GldModel, request: GldRequest, grid: tuple[int, int]) -> L
     drawn = []
     for n in range(request.samples):
         generator = torch.Generator().manual_seed(request.seed + n)
-        drawn.append([torch.randn(shape, generator=generator).to(model.device) for _ in range(2)])
+        drawn.append([upload(torch.randn(shape, generator=generator), model.device) for _ in range(2)])
     level1, level0 = (torch.cat(parts) for parts in zip(*drawn, strict=True))
     return Latents(level0, level1)
 

@@ -19,8 +19,10 @@ from gld_ros.errors import GldError, Status
 from gld_ros.geometry.camera import Camera
 from gld_ros.geometry.carving import seen_through
 from gld_ros.geometry.view_depth import ViewDepth
+from gld_ros.model.accelerate import Acceleration, accelerate, check_finite, refuses_out_of_memory
 from gld_ros.model.checkpoint import ModelFile
 from gld_ros.model.gld_model import Latents
+from gld_ros.model.precision import dtype_for
 from gld_ros.model.rays import cameras_from_rays
 from gld_ros.synthesis.budget import SLACK, Deadline, NetworkCosts, Work, fit_updates
 from gld_ros.synthesis.classical import ClassicalEngine, check_request
@@ -97,22 +99,28 @@ class _Made:
 class NetworkEngine:
     """A checkpoint of any size. Observed pixels, their depth and visibility come from the classical engine."""
 
-    def __init__(self, path: Path, device: str = "auto", name: str | None = None) -> None:
+    @refuses_out_of_memory
+    def __init__(
+        self,
+        path: Path,
+        device: str = "auto",
+        name: str | None = None,
+        acceleration: Acceleration = Acceleration(),  # noqa: B008  # frozen
+    ) -> None:
         self.geometry = ClassicalEngine(device)
         self.device = self.geometry.device
         file = ModelFile(path)
-        dtype = torch.bfloat16 if self.device.type == "cuda" else torch.float32
-        lazy = file.nbytes() > LAZY_BYTES
-        self.model = file.load(self.device, dtype, lazy=lazy)
+        self.dtype = dtype_for(self.device, acceleration.precision)
+        self._lazy = file.nbytes() > LAZY_BYTES
+        self.model = file.load(self.device, self.dtype, lazy=self._lazy)
         self.name = name or file.config.name
         self.presets = network_presets(file.config)
         self._features = FeatureCache()
         self._streams = Streams()
         self._costs = NetworkCosts(file.config, self.geometry.cost)
-        if lazy and self.device.type == "cpu":
-            log.info("this model takes minutes on a CPU: time budgets are kept from the second request on")
-        else:
-            self._warm_up()
+        self._compiled = acceleration.compiles_on(self.device)
+        self._notes: tuple[str, ...] = ()
+        self._notes = accelerate(self.model, acceleration, self._warm_up)
 
     def prepare(self, views: Sequence[PosedView], preset: str = "balanced") -> None:
         """Depth of the views ahead of requests; see ``types.Engine``."""
@@ -128,6 +136,7 @@ class NetworkEngine:
         self.geometry.cache.clear()
         self._features, self._streams = FeatureCache(), Streams()
 
+    @refuses_out_of_memory
     def synthesize(
         self,
         views: Sequence[PosedView],
@@ -142,7 +151,7 @@ class NetworkEngine:
         """
         start = time.perf_counter()
         check_request(views, request)
-        notes: list[str] = []
+        notes = list(self._notes)
         name, preset = self._plan(views, request, notes)
         base = self.geometry.synthesize(
             views, replace(request, preset=preset.geometry, time_budget_s=0.0), progress, cancelled
@@ -301,7 +310,7 @@ class NetworkEngine:
                 progress(Progress(stage, step, steps, (time.perf_counter() - began) / done * (steps - step)))
 
         def hurry(stage: str, step: int, steps: int) -> bool:
-            synchronise(self.device)
+            synchronise(self.device)  # or the clock would read when work was given, not when it was done
             return deadline.hurry(stage, step, steps)
 
         seconds: dict[str, float] = {"compose": 0.0}
@@ -335,6 +344,7 @@ class NetworkEngine:
                 seconds[stage] = seconds.get(stage, 0.0) + taken
             composing = time.perf_counter()
             maps = _maps(output, len(run.targets))
+            check_finite(maps, self.dtype)
             if first == 0:
                 scale = self._scale(run, inputs, maps[0], output)
                 if request.stream and len(run.targets) == 1:
@@ -362,7 +372,12 @@ class NetworkEngine:
         return fit_scale(run.targets, inputs, maps, replace(output, depth=rays), count)
 
     def _warm_up(self) -> None:
-        """Measure this machine on small scenes."""
+        """Measure this machine on small scenes, once compiled code is there for as many views as requests will have."""
+        if self._lazy and self.device.type == "cpu":
+            log.info("this model takes minutes on a CPU: time budgets are kept from the second request on")
+            return
+        if self._compiled:
+            self.synthesize(*warm_up_scene(FIRST_PX, MAX_CONDITIONS))
         for width in (FIRST_PX, MEASURED_PX):
             self.geometry.cost.clear()
             self.synthesize(*warm_up_scene(width))

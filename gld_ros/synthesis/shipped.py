@@ -11,6 +11,7 @@ from pathlib import Path
 
 import gld_ros
 from gld_ros.errors import GldError
+from gld_ros.model.accelerate import Acceleration
 from gld_ros.synthesis.network import NetworkEngine
 from gld_ros.synthesis.types import CancelCheck, PosedView, ProgressCallback, Request, Result
 
@@ -72,8 +73,13 @@ def verified_file(folder: Path | None = None) -> Path:
 class ShippedEngine(NetworkEngine):
     """The checkpoint of this package; every result says what it is."""
 
-    def __init__(self, device: str = "auto", folder: Path | None = None) -> None:
-        super().__init__(verified_file(folder), device, NAME)
+    def __init__(
+        self,
+        device: str = "auto",
+        folder: Path | None = None,
+        acceleration: Acceleration = Acceleration(),  # noqa: B008  # frozen
+    ) -> None:
+        super().__init__(verified_file(folder), device, NAME, acceleration)
         _say_once(f"model {NAME}: {DEMONSTRATION}")
 
     def synthesize(
