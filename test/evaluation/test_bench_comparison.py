@@ -15,7 +15,7 @@ from gld_ros.cli.main import main
 from gld_ros.errors import GldError
 from gld_ros.evaluation.bench.compare import PLAIN, TINY, Comparison, Measured, compare, modes_of, run_request
 from gld_ros.evaluation.bench.memory import noise_scene, request_peak
-from gld_ros.evaluation.bench.page import BEGIN, END, fill_page
+from gld_ros.evaluation.bench.page import SECTIONS, fill_page, marks
 from gld_ros.evaluation.bench.pictures import chosen_targets, write_side_by_side
 from gld_ros.evaluation.bench.presets import PRESETS, preset_cost, rotated
 from gld_ros.evaluation.bench.quality import quality
@@ -166,25 +166,47 @@ def test_plot_of_what_was_measured(tmp_path: Path) -> None:
 
 
 def test_the_page_keeps_what_is_around_the_figures(tmp_path: Path) -> None:
-    page = tmp_path / "bench.md"
-    page.write_text(f"before\n{BEGIN}\nold\n{END}\nafter\n")
+    page, (begin, end) = tmp_path / "bench.md", marks("presets")
+    page.write_text(f"before\n{begin}\nold\n{end}\nafter\n")
     found = report(
         [row("reference", 2.0, psnr=22.0, runs=50, targets=100), row("fast", 0.1, psnr=23.0)], notes=["a note"]
     )
-    fill_page(page, json.loads(json.dumps(found)))
+    fill_page(page, "presets", json.loads(json.dumps(found)))
     text = page.read_text()
     assert text.startswith("before\n")
     assert text.endswith("after\n")
     assert "old" not in text
     assert "20.0x" in text
     assert "* a note" in text
-    fill_page(page, found)
+    fill_page(page, "presets", found)
     assert page.read_text() == text
     page.write_text("no marks")
     with pytest.raises(GldError, match="must hold the lines"):
-        fill_page(page, found)
+        fill_page(page, "presets", found)
     with pytest.raises(GldError, match="cannot be read"):
-        fill_page(tmp_path / "missing.md", found)
+        fill_page(tmp_path / "missing.md", "presets", found)
+
+
+def test_the_page_of_the_docs_has_all_marks() -> None:
+    text = (Path(__file__).resolve().parents[2] / "docs/bench.md").read_text()
+    for section in SECTIONS:
+        assert all(text.count(mark) == 1 for mark in marks(section))
+
+
+def test_figures_of_the_ros_side_have_their_table(tmp_path: Path) -> None:
+    page = tmp_path / "bench.md"
+    page.write_text("\n".join(marks("ros")))
+    figure = {
+        "name": "publishing",
+        "value": 12.0,
+        "unit": "ms",
+        "target": 15.0,
+        "at_least": False,
+        "note": "",
+        "met": True,
+    }
+    fill_page(page, "ros", report([], ros={"rows": [figure], "model": "m", "seconds": 60, "load_before": 0.5}))
+    assert "| publishing | 12 ms | <= 15 | yes |" in page.read_text()
 
 
 @pytest.mark.parametrize(

@@ -98,6 +98,9 @@ class FakeEngine:
     def prepare(self, views: Sequence[PosedView], preset: str = "balanced") -> None:
         self.prepared |= {v.key for v in views}
 
+    def clear(self) -> None:
+        self.prepared = set()
+
     def synthesize(self, views: Sequence[PosedView], request: Request) -> Result:
         self.presets.add(request.preset)
         if 0 < request.time_budget_s < self.seconds:
@@ -143,13 +146,8 @@ def sequence(ticks: int) -> MovingSequence:
 
 
 def test_warm_caches_are_told_from_cold_ones(clock: Clock) -> None:
-    engines: list[FakeEngine] = []
-
-    def make() -> FakeEngine:
-        engines.append(FakeEngine(clock, 0.1, unprepared=0.2))
-        return engines[-1]
-
-    found = streaming.stream_row(make, sequence(SKIPPED + 4), "fast")
+    engines = [FakeEngine(clock, 0.1, unprepared=0.2) for _ in range(2)]
+    found = streaming.stream_row(*engines, sequence(SKIPPED + 4), "fast")
     assert found.ticks == 4
     assert found.cold_p50 == pytest.approx(0.7)  # three keyframes to sweep
     assert found.steady_p50 == pytest.approx(0.1)
@@ -166,7 +164,7 @@ def test_background_failures_are_not_lost(clock: Clock) -> None:
                 raise ValueError("no depth")
 
     with pytest.raises(GldError, match="no depth"):
-        streaming.stream_row(lambda: Failing(clock, 0.1), sequence(SKIPPED + 1), "fast")
+        streaming.stream_row(Failing(clock, 0.1), Failing(clock, 0.1), sequence(SKIPPED + 1), "fast")
 
 
 def test_keyframes_in_use_are_the_newest() -> None:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from gld_ros.errors import GldError
 
-BEGIN, END = "<!-- written by gld bench: begin -->", "<!-- written by gld bench: end -->"
+SECTIONS = ("presets", "full-size", "ros")  # a page has marks for some of them
 # key, heading, format
 COLUMNS = (
     ("mode", "mode", "{}"),
@@ -39,7 +39,14 @@ def markdown(found: dict[str, Any]) -> str:
         f"{machine['cpu']}, {machine['cores']} cores, {threads}, load {machine['load']} before the run; "
         f"torch {versions['torch']}, Python {versions['python']}; revision {found['revision']}.",
     ]
-    for name, write in (("rows", _rows), ("full_size", _full_size), ("streaming", _streaming), ("budget", _budget)):
+    writers: tuple[tuple[str, Callable[[Any], str]], ...] = (
+        ("rows", _rows),
+        ("full_size", _full_size),
+        ("streaming", _streaming),
+        ("budget", _budget),
+        ("ros", _ros),
+    )
+    for name, write in writers:
         if found.get(name):
             parts.append(write(found[name]))
     if found.get("verdict"):
@@ -48,17 +55,23 @@ def markdown(found: dict[str, Any]) -> str:
     return "\n\n".join(parts)
 
 
-def fill_page(path: Path, found: dict[str, Any]) -> None:
-    """Put the figures between the marks of the page. Raises GldError where the page or its marks are missing."""
+def marks(section: str) -> tuple[str, str]:
+    """Lines between which a page shows a section."""
+    return f"<!-- gld bench {section}: begin -->", f"<!-- gld bench {section}: end -->"
+
+
+def fill_page(path: Path, section: str, found: dict[str, Any]) -> None:
+    """Put the figures between the section's marks. Raises GldError where the page or its marks are missing."""
+    begin, end = marks(section)
     try:
         text = path.read_text()
     except OSError as error:
-        raise GldError(f"{path} cannot be read ({error.strerror}): name a page that holds the line {BEGIN}") from None
-    if text.count(BEGIN) != 1 or text.count(END) != 1 or text.index(END) < text.index(BEGIN):
-        raise GldError(f"{path} must hold the lines {BEGIN} and {END} once, in this order: add them")
-    before, after = text[: text.index(BEGIN)], text[text.index(END) :]
+        raise GldError(f"{path} cannot be read ({error.strerror}): name a page that holds the line {begin}") from None
+    if text.count(begin) != 1 or text.count(end) != 1 or text.index(end) < text.index(begin):
+        raise GldError(f"{path} must hold the lines {begin} and {end} once, in this order: add them")
+    before, after = text[: text.index(begin)], text[text.index(end) :]
     try:
-        path.write_text(f"{before}{BEGIN}\n\n{markdown(found)}\n\n{after}")
+        path.write_text(f"{before}{begin}\n\n{markdown(found)}\n\n{after}")
     except OSError as error:
         raise GldError(f"{path} cannot be written: {error.strerror}") from None
 
@@ -88,7 +101,8 @@ def _rows(rows: list[dict[str, Any]]) -> str:
     (conditions, targets), (width, height) = first["views"], first["size"]
     head = (
         f"Model {first['model']}, {conditions}+{targets} views of {width}x{height}, "
-        f"{first['runs']} requests a row, quality over {first.get('targets', 0)} targets:"
+        f"{first['runs']} requests a row"
+        + (f", quality over {first['targets']} targets:" if "targets" in first else ":")
     )
     return f"{head}\n\n{table([heading for _, heading, _ in columns], lines)}"
 
@@ -137,6 +151,21 @@ def _budget(found: dict[str, Any]) -> str:
         f"{found['refused']} refused, of these {found['refused_above_floor']} well above the floor of "
         f"{found['floor']:.2f} s."
     )
+
+
+def _ros(found: dict[str, Any]) -> str:
+    words = {True: "yes", False: "**no**", None: ""}
+    lines = [
+        [
+            row["name"] + (f" ({row['note']})" if row["note"] else ""),
+            f"{row['value']:.4g} {row['unit']}",
+            "" if row["target"] is None else f"{'>=' if row['at_least'] else '<='} {row['target']:g}",
+            words[row["met"]],
+        ]
+        for row in found["rows"]
+    ]
+    head = f"Model {found['model']}, a run of {found['seconds']:g} s, load {found['load_before']:.1f} before it:"
+    return f"{head}\n\n{table(['figure', 'found', 'asked', 'met'], lines)}"
 
 
 def _verdict(verdicts: list[dict[str, Any]]) -> str:

@@ -32,7 +32,7 @@ def write_side_by_side(result: Comparison, path: Path) -> None:
         truth, holes = scene.truth[t], scene.holes[t]
         first = (scene.inputs.cond_rgb[0, 0] * 255).round().byte().permute(1, 2, 0).numpy()
         marked = np.where(holes[..., None], np.array([200, 30, 30]), truth).astype(np.uint8)
-        tiles = [_tile(first), _tile(truth), _tile(marked, f"{holes.mean():.0%} holes")]
+        tiles = [_tile(first), _tile(truth), _tile(marked, f"{holes.mean():.1%} holes")]
         for measured in result.measured.values():
             picture = measured.pictures[i][t]
             tiles.append(_tile(picture, f"{psnr(picture, truth):.1f} dB"))

@@ -84,7 +84,8 @@ def run_bench(config: BenchConfig) -> Bench:
     rows, comparison, notes = preset_rows(config, engine)
     budget = budget_rows(engine, room_jobs(config.budget_scenes))
     sequence = moving_sequence(config.stream_ticks, comparison.scenes[0].size)
-    streams = [stream_row(lambda: network_engine(config), sequence, preset) for preset in STREAM_PRESETS]
+    other = network_engine(config)
+    streams = [stream_row(engine, other, sequence, preset) for preset in STREAM_PRESETS]
     computed = full_size_costs()
     seconds = time.perf_counter() - begun
     verdicts = [
