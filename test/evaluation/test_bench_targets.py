@@ -11,7 +11,7 @@ import planes
 import pytest
 
 from gld_ros.errors import GldError, Status
-from gld_ros.evaluation.bench import budget, streaming
+from gld_ros.evaluation.bench import budget, streaming, whole
 from gld_ros.evaluation.bench.rows import Row
 from gld_ros.evaluation.bench.sequence import MovingSequence, beside, moving_sequence, window
 from gld_ros.evaluation.bench.streaming import SKIPPED
@@ -56,6 +56,13 @@ def test_a_verdict_says_what_was_missing() -> None:
     assert "not measured: perceptual" in verdict.line()
 
 
+def test_the_whole_request_gains_less_and_says_so() -> None:
+    rows = [dataclasses.replace(BASE, request_seconds_p50=11.0), fast(request_seconds_p50=1.5)]
+    (verdict,) = preset_verdicts(rows)
+    assert verdict.figures["speedup_whole"] == pytest.approx(11 / 1.5)
+    assert "7.3x of the whole request" in verdict.line()
+
+
 def test_few_steps_that_win_everywhere_are_named() -> None:
     assert "fast" in dominance([BASE, fast()])[0]
     assert dominance([BASE, fast(perceptual=0.2)]) == []
@@ -98,6 +105,9 @@ class FakeEngine:
     def prepare(self, views: Sequence[PosedView], preset: str = "balanced") -> None:
         self.prepared |= {v.key for v in views}
 
+    def forget(self, keys: Sequence[str]) -> None:
+        self.prepared -= set(keys)
+
     def clear(self) -> None:
         self.prepared = set()
 
@@ -112,9 +122,9 @@ class FakeEngine:
 
 
 @pytest.fixture(scope="module")
-def job() -> tuple[list[PosedView], planes.Camera]:
+def job() -> tuple[list[PosedView], list[planes.Camera]]:
     views = [PosedView(str(i), planes.camera(0.1 * i), np.zeros((planes.H, planes.W, 3), np.uint8)) for i in range(2)]
-    return views, planes.camera(0.05)
+    return views, [planes.camera(0.05)]
 
 
 def test_budgets_that_are_kept_and_one_that_is_refused(job, clock) -> None:  # type: ignore[no-untyped-def]
@@ -136,6 +146,13 @@ def test_an_engine_that_refuses_everything_has_no_ratio(job, clock) -> None:  # 
     found = budget.budget_rows(FakeEngine(clock, 1.0), [job], factors=(0.1,))
     assert found.actual_over_budget_p95 is None
     assert found.refused == 1
+
+
+def test_whole_requests_find_their_keyframes_prepared(job, clock, monkeypatch) -> None:  # type: ignore[no-untyped-def]
+    monkeypatch.setattr(whole, "time", clock)
+    engine = FakeEngine(clock, 1.0, unprepared=5.0)
+    assert whole.whole_seconds(engine, [job, job], ("full", "fast")) == {"full": 1.0, "fast": 1.0}
+    assert engine.presets == {"full", "fast"}
 
 
 def sequence(ticks: int) -> MovingSequence:

@@ -11,14 +11,13 @@ import numpy as np
 from tqdm import tqdm
 
 from gld_ros.errors import GldError, Status
-from gld_ros.evaluation.frozen_rooms import room_scenes
+from gld_ros.evaluation.bench.whole import Job
 from gld_ros.geometry.camera import Camera
 from gld_ros.synthesis.types import Engine, PosedView, Request
 
 FACTORS = (0.3, 1.1, 1.3, 1.6, 2.0, 2.5, 3.0, 4.0, 6.0, 10.0)  # times the seconds of the cheapest request
 PRESETS = ("reference", "full", "balanced", "fast")
 SEED = 0
-Job = tuple[list[PosedView], Camera]  # condition views and a target
 
 
 @dataclass(frozen=True)
@@ -50,7 +49,9 @@ class BudgetRows:
 
 
 def budget_rows(engine: Engine, jobs: Sequence[Job], factors: Sequence[float] = FACTORS) -> BudgetRows:
-    """Ask for the best preset under every budget (``factors`` times the floor) on jobs whose keyframes are prepared.
+    """Ask for a job's first target with the best preset under every budget, ``factors`` times the floor.
+
+    Keyframes are prepared before, as they are when they arrive.
 
     Nothing but the cheapest preset has run before, beside what the engine measured when it was loaded.
     """
@@ -70,19 +71,10 @@ def budget_rows(engine: Engine, jobs: Sequence[Job], factors: Sequence[float] = 
     )
 
 
-def room_jobs(count: int) -> list[Job]:
-    """The first rooms of the frozen set, each with its first target."""
-    jobs = []
-    for scene in room_scenes(count):
-        conditions, targets = scene.splits["test"]
-        jobs.append(([scene.posed_view(i) for i in conditions], scene.frames[targets[0]].camera))
-    return jobs
-
-
-def _run(engine: Engine, views: list[PosedView], target: Camera, preset: str, budget: float) -> BudgetRun:
+def _run(engine: Engine, views: list[PosedView], targets: list[Camera], preset: str, budget: float) -> BudgetRun:
     for name in PRESETS:
         engine.prepare(views, name)  # keyframes are prepared when they arrive, not when a view is asked for
-    request = Request([target], preset=preset, time_budget_s=budget, seed=SEED, clouds=False)
+    request = Request(targets[:1], preset=preset, time_budget_s=budget, seed=SEED, clouds=False)
     begun = time.perf_counter()
     try:
         result = engine.synthesize(views, request)

@@ -16,6 +16,7 @@ COLUMNS = (
     ("seconds_p50", "s p50", "{:.3f}"),
     ("seconds_p95", "s p95", "{:.3f}"),
     ("speedup", "speed-up", "{:.1f}x"),
+    ("request_seconds_p50", "whole request s", "{:.3f}"),
     ("updates", "updates", "{0[0]}+{0[1]}"),
     ("evaluations", "evaluations", "{}"),
     ("gflops", "GFLOP", "{:.1f}"),

@@ -33,6 +33,7 @@ class Row:
     device: str = "cpu"
     dtype: str = "fp32"
     seconds: dict[str, float] = field(default_factory=dict)  # per stage of the last run
+    request_seconds_p50: float | None = None  # of a whole request through the engine, target-side geometry included
     targets: int | None = None  # pictures that the quality figures are over
     psnr: float | None = None
     psnr_holes: float | None = None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ import torch
 from tqdm import tqdm
 
 from gld_ros.errors import GldError
-from gld_ros.evaluation.bench.budget import BudgetRows, budget_rows, room_jobs
+from gld_ros.evaluation.bench.budget import BudgetRows, budget_rows
 from gld_ros.evaluation.bench.child import in_child
 from gld_ros.evaluation.bench.compare import SAMPLES, SPREAD_SCENES, TINY, Comparison, compare, modes_of
 from gld_ros.evaluation.bench.memory import request_peak
@@ -24,6 +24,7 @@ from gld_ros.evaluation.bench.sequence import moving_sequence
 from gld_ros.evaluation.bench.streaming import StreamRow, stream_row
 from gld_ros.evaluation.bench.targets import bench_scenes
 from gld_ros.evaluation.bench.verdict import Verdict, dominance, limit, preset_verdicts
+from gld_ros.evaluation.bench.whole import room_jobs, whole_seconds
 from gld_ros.evaluation.frozen_rooms import rooms_identity
 from gld_ros.evaluation.perceptual import installed_distance
 from gld_ros.model.config import released_config
@@ -50,7 +51,7 @@ class BenchConfig:
     device: str = "cpu"
     targets: int = 100  # pictures per row
     spread_scenes: int = SPREAD_SCENES
-    budget_scenes: int = 3
+    request_scenes: int = 6  # rooms of whole requests and time budgets
     stream_ticks: int = 24
     memory: bool = True
 
@@ -82,7 +83,10 @@ def run_bench(config: BenchConfig) -> Bench:
     begun = time.perf_counter()
     engine = network_engine(config)
     rows, comparison, notes = preset_rows(config, engine)
-    budget = budget_rows(engine, room_jobs(config.budget_scenes))
+    jobs = room_jobs(config.request_scenes)
+    whole = whole_seconds(engine, jobs, PRESETS)
+    rows = [replace(row, request_seconds_p50=whole[row.preset]) if row.mode == TINY else row for row in rows]
+    budget = budget_rows(engine, jobs[: config.request_scenes // 2])
     sequence = moving_sequence(config.stream_ticks, comparison.scenes[0].size)
     other = network_engine(config)
     streams = [stream_row(engine, other, sequence, preset) for preset in STREAM_PRESETS]
