@@ -25,7 +25,7 @@ from gld_ros.geometry.camera import Camera
 from gld_ros.geometry.images import resize_area, resize_depth
 from gld_ros.synthesis.many_views import synthesize_nearest
 from gld_ros.synthesis.network import NetworkEngine
-from gld_ros.synthesis.types import Engine, PosedView, ProgressCallback, Request, SynthesizedView
+from gld_ros.synthesis.types import OBSERVED, Engine, PosedView, ProgressCallback, Request, SynthesizedView
 
 MIN_HOLE_PIXELS = 16  # fewer say nothing
 DEPTH_RANGE_M = (0.1, 20.0)
@@ -176,6 +176,8 @@ def evaluate_split(
         depth = scene.frames[i].load_depth()
         true_depth = None if depth is None else resize_depth(depth, camera.width, camera.height)
         figures = {n: measure(p, truth, holes, true_depth, scene.metric, perceptual) for n, p in predictions.items()}
+        if view is not None:
+            figures["composed"]["observed_share"] = float((view.provenance == OBSERVED).mean())
         evaluated.append(
             EvaluatedView(scene.frames[i].name, camera, truth, holes, view, predictions, figures, views, true_depth)
         )
