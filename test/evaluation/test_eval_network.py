@@ -73,6 +73,7 @@ def test_the_frozen_rooms_with_the_network_alone(checkpoint, tmp_path, capsys):
     assert set(blind) >= both
     assert sensor["classical"]["depth_absrel"] < blind["classical"]["depth_absrel"]
     assert sensor["oracle_decode"] == blind["oracle_decode"]
+    assert 0 < sensor["composed"]["observed_share"] <= 1
     row = sensor["generated@4"]
     assert row["sample_std_holes"] > 0
     assert -1 <= row["spearman_holes"] <= 1

@@ -20,12 +20,13 @@ sys.path.insert(0, str(ROOT / "test" / "model"))
 from small_model import random_model, small_config  # noqa: E402
 
 
-@pytest.fixture(scope="module")
-def engine(tmp_path_factory):
+@pytest.fixture(scope="module", params=[0, 2], ids=["colour", "with-depth"])
+def engine(request, tmp_path_factory):
     config = small_config(trained_sizes=((84, 84),), trained_views=4)
+    encoder = dataclasses.replace(config.encoder, depth_cells=request.param)
     joint = dataclasses.replace(config.level1, latent_channels=128, warp_channels=129)
     path = tmp_path_factory.mktemp("model") / "small.safetensors"
-    save_model(path, random_model(dataclasses.replace(config, level1=joint, cascade=None)))
+    save_model(path, random_model(dataclasses.replace(config, encoder=encoder, level1=joint, cascade=None)))
     return NetworkEngine(path, "cpu")
 
 
@@ -93,3 +94,25 @@ def test_plain_does_not_see_the_warp(engine, tasks):
     np.testing.assert_array_equal(one, two)
     one, two = (run_trial(engine, [t], Trial(1), 0)[0].predictions[0].rgb for t in (tasks[0], changed))
     assert not np.array_equal(one, two)
+
+
+def test_known_depth_reaches_the_network_and_scales_its_depth(engine, tasks):
+    request = tasks[0].request
+    if not engine.model.config.encoder.depth_cells:
+        assert request.cond_depth is None
+        assert tasks[0].real.cond_depth is None
+        return
+    assert tasks[0].real.cond_depth.confidence.min() == 1
+    np.testing.assert_array_equal(
+        trials.joined([t.request for t in tasks]).cond_depth.depth[1], tasks[1].request.cond_depth.depth[0]
+    )
+    twice = [dataclasses.replace(d, depth=2 * d.depth) for d in (request.cond_depth, request.warp_depth)]
+    poses = request.world_from_cam.clone()
+    poses[..., :3, 3] *= 2
+    larger = dataclasses.replace(request, cond_depth=twice[0], warp_depth=twice[1], world_from_cam=poses)
+    small, large = (
+        run_trial(engine, [dataclasses.replace(tasks[0], request=r)], Trial(1), 0)[0].predictions[0]
+        for r in (request, larger)
+    )
+    assert np.abs(small.rgb.astype(int) - large.rgb).max() <= 2
+    np.testing.assert_allclose(large.depth, 2 * small.depth, rtol=1e-2)
