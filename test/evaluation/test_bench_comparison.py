@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import sys
 from pathlib import Path
@@ -20,8 +21,11 @@ from gld_ros.evaluation.bench.pictures import chosen_targets, write_side_by_side
 from gld_ros.evaluation.bench.presets import PRESETS, preset_cost, rotated
 from gld_ros.evaluation.bench.quality import quality
 from gld_ros.evaluation.bench.rows import Row, report
+from gld_ros.evaluation.bench.run import Bench, BenchConfig, network_engine, preset_rows
 from gld_ros.evaluation.bench.targets import BenchScene, starting_noise
+from gld_ros.evaluation.bench.verdict import preset_verdicts
 from gld_ros.model.checkpoint import save_model
+from gld_ros.model.config import SamplerConfig
 from gld_ros.model.gld_model import GldModel
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "model"))
@@ -121,8 +125,6 @@ def test_counted_operations_are_those_that_run(scene: BenchScene, model: GldMode
 
 
 def test_a_model_with_a_guess_is_also_measured_without() -> None:
-    import dataclasses
-
     plain = small_config()
     guided = small_config(level1=dataclasses.replace(plain.level1, warp_channels=plain.level1.latent_channels + 1))
     assert modes_of(random_model(guided)) == (TINY, PLAIN)
@@ -185,6 +187,52 @@ def test_the_page_keeps_what_is_around_the_figures(tmp_path: Path) -> None:
         fill_page(page, "presets", found)
     with pytest.raises(GldError, match="cannot be read"):
         fill_page(tmp_path / "missing.md", "presets", found)
+
+
+def test_hole_sharpness_is_a_share_of_the_truths() -> None:
+    striped = noise_scene(SIZE, VIEWS)
+    striped.holes[:] = True
+    striped.truth[:] = measured(8).pictures[0]
+    half = Comparison([striped], {(TINY, "reference"): measured(4)})
+    # neighbours two columns apart are equal, so that only the edge columns have a gradient: 4 of 8
+    found = quality(half, TINY, None)["reference"]
+    assert found["sharpness_holes"] == pytest.approx(0.5, abs=0.02)
+    assert found["gradient_energy_holes"] == pytest.approx(0.25, abs=0.02)
+
+
+def test_rows_of_a_small_model_that_uses_a_guess(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("numba")
+    level1 = dataclasses.replace(small_config().level1, latent_channels=128, warp_channels=129, prediction="data")
+    quick = SamplerConfig(points=2, shift=1.0, guidance=1.0, last=0.0)
+    config = small_config(level1=level1, cascade=None, sampler=quick, trained_sizes=(SIZE,), trained_views=4)
+    file = tmp_path / "small.safetensors"
+    save_model(file, random_model(config), torch.float32)
+    bench = BenchConfig(str(file), targets=2, spread_scenes=0, memory=False)
+    rows, comparison, notes = preset_rows(bench, network_engine(bench))
+    assert [(row.mode, row.preset) for row in rows] == [(mode, preset) for mode in (TINY, PLAIN) for preset in PRESETS]
+    for made in rows:
+        assert (made.targets, made.runs, made.views, made.size) == (2, 1, (2, 2), SIZE)
+        assert made.psnr is not None
+        assert made.sample_std_holes is None
+    assert rows[0].updates == (49, 0)
+    assert rows[0].evaluations == 98
+    assert rows[0].flops > 5 * rows[3].flops
+    assert rows[0].seconds_p50 > rows[3].seconds_p50
+    assert any("perceptual" in note for note in notes)
+
+    verdicts = preset_verdicts(rows)
+    canned = Bench(rows, comparison, verdicts, {"notes": notes, "verdict": [v.to_dict() for v in verdicts]})
+    monkeypatch.setattr("gld_ros.evaluation.bench.run.run_bench", lambda _: canned)
+    outputs = {
+        name: tmp_path / f"out.{ending}" for name, ending in (("json", "json"), ("pictures", "png"), ("page", "md"))
+    }
+    outputs["page"].write_text("\n".join(marks("presets")))
+    assert main(["bench", *(text for name, path in outputs.items() for text in (f"--{name}", str(path)))]) == 0
+    found = json.loads(outputs["json"].read_text())
+    assert {"machine", "versions", "revision", "rows", "verdict", "notes"} <= set(found)
+    assert {"psnr", "psnr_drop_vs_reference", "psnr_drop_vs_best", "seconds_p50", "flops"} <= set(found["rows"][1])
+    assert outputs["pictures"].stat().st_size > 1000
+    assert "speed-up" in outputs["page"].read_text()
 
 
 def test_the_page_of_the_docs_has_all_marks() -> None:

@@ -28,6 +28,7 @@ COLUMNS = (
     ("psnr_holes", "PSNR holes", "{:.2f}"),
     ("perceptual", "perceptual", "{:.4f}"),
     ("sharpness_holes", "sharpness holes", "{:.2f}"),
+    ("gradient_energy_holes", "energy holes", "{:.2f}"),
     ("sample_std_holes", "std holes", "{:.1f}"),
 )
 

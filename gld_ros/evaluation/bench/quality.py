@@ -13,7 +13,7 @@ from gld_ros.evaluation.bench.compare import Comparison, Measured
 from gld_ros.evaluation.bench.presets import REFERENCE
 from gld_ros.evaluation.bench.targets import BenchScene
 from gld_ros.evaluation.evaluate import MIN_HOLE_PIXELS
-from gld_ros.evaluation.metrics import psnr, sharpness
+from gld_ros.evaluation.metrics import gradient_energy, psnr, sharpness
 from gld_ros.evaluation.perceptual import PerceptualDistance
 
 
@@ -27,6 +27,8 @@ class Figures:
     perceptual: NDArray[np.float64]
     sharpness_holes: NDArray[np.float64]  # grey levels per pixel
     sharpness_holes_truth: NDArray[np.float64]
+    gradient_energy_holes: NDArray[np.float64]  # its square
+    gradient_energy_holes_truth: NDArray[np.float64]
     sample_std_holes: NDArray[np.float64]  # grey levels; only of the targets that were drawn again
 
 
@@ -45,6 +47,8 @@ def figures_of(
             found["perceptual"].append(float("nan") if perceptual is None else perceptual(picture, truth, None))
             found["sharpness_holes"].append(sharpness(picture, mask))
             found["sharpness_holes_truth"].append(sharpness(truth, mask))
+            found["gradient_energy_holes"].append(gradient_energy(picture, mask))
+            found["gradient_energy_holes_truth"].append(gradient_energy(truth, mask))
             drawn = [picture, *(sample[t] for sample in own.more_samples.get(i, []))]
             if len(drawn) > 1 and mask.any():
                 spread = np.stack(drawn)[:, mask].astype(np.float64).std(axis=0, ddof=1)
@@ -69,14 +73,12 @@ def _summary(own: Figures, reference: Figures, best: Figures, preset: str) -> di
         found[f"psnr_drop_vs_{name}_se"] = float(drop.std(ddof=1) / np.sqrt(len(drop))) if len(drop) > 1 else 0.0
     if preset != REFERENCE:
         found["psnr_to_reference"] = float(own.psnr_to_reference.mean())
-    shown = own.sharpness_holes_truth > 0  # not where there are no holes, nor where the truth is flat
     optional = {
         "psnr_holes": _mean(own.psnr_holes),
         "perceptual": _mean(own.perceptual),
         "sample_std_holes": _mean(own.sample_std_holes),
-        "sharpness_holes": (
-            float(own.sharpness_holes[shown].mean() / own.sharpness_holes_truth[shown].mean()) if shown.any() else None
-        ),
+        "sharpness_holes": _share(own.sharpness_holes, own.sharpness_holes_truth),
+        "gradient_energy_holes": _share(own.gradient_energy_holes, own.gradient_energy_holes_truth),
     }
     return {**found, **{name: value for name, value in optional.items() if value is not None}}
 
@@ -84,3 +86,9 @@ def _summary(own: Figures, reference: Figures, best: Figures, preset: str) -> di
 def _mean(values: NDArray[np.float64]) -> float | None:
     there = values[np.isfinite(values)]
     return float(there.mean()) if len(there) else None
+
+
+def _share(values: NDArray[np.float64], truth: NDArray[np.float64]) -> float | None:
+    """Of the truth's sum; None where there are no holes, or the truth is flat in all of them."""
+    shown = truth > 0
+    return float(values[shown].sum() / truth[shown].sum()) if shown.any() else None

@@ -44,6 +44,7 @@ class Row:
     psnr_to_reference: float | None = None  # against the picture of ``reference`` instead of the truth
     perceptual: float | None = None
     sharpness_holes: float | None = None  # mean gradient in holes, as a share of the truth's
+    gradient_energy_holes: float | None = None  # the same of the mean squared gradient
     sample_std_holes: float | None = None  # in grey levels of 255, over pictures from several starting noises
 
     def line(self) -> str:

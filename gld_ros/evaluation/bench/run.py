@@ -86,7 +86,7 @@ def run_bench(config: BenchConfig) -> Bench:
     jobs = room_jobs(config.request_scenes)
     whole = whole_seconds(engine, jobs, PRESETS)
     rows = [replace(row, request_seconds_p50=whole[row.preset]) if row.mode == TINY else row for row in rows]
-    budget = budget_rows(engine, jobs[: config.request_scenes // 2])
+    budget = budget_rows(engine, jobs[: max(1, config.request_scenes // 2)])
     sequence = moving_sequence(config.stream_ticks, comparison.scenes[0].size)
     other = network_engine(config)
     streams = [stream_row(engine, other, sequence, preset) for preset in STREAM_PRESETS]
