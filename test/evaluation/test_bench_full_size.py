@@ -33,7 +33,8 @@ def test_row_of_a_given_model(random_file: Path, tmp_path: Path) -> None:
     options = ["--full-size", "--model", str(random_file), "--updates", "1", "--threads", "1", "--json", str(out)]
     assert main(["bench", *options]) == 0
     content = json.loads(out.read_text())
-    assert set(content) == {"machine", "versions", "revision", "rows"}
+    assert set(content) == {"machine", "versions", "revision", "rows", "verdict"}
+    assert content["verdict"][0]["met"] is True
     (row,) = content["rows"]
     assert row["views"] == [1, 1]
     assert row["size"] == [504, 280]
