@@ -347,7 +347,7 @@ class NetworkEngine:
             check_finite(maps, self.dtype)
             if first == 0:
                 scale = self._scale(run, inputs, maps[0], output)
-                if request.stream and len(run.targets) == 1:
+                if request.stream and len(run.targets) == 1 and start is None:
                     made = Latents(*(z[:1, count:] for z in (output.latents.level0, output.latents.level1)))
                     self._streams.keep(request.stream, run.targets[0].camera, inputs.targets[0], made)
             samples += [

@@ -1,4 +1,8 @@
-"""The last picture of each virtual camera, from which its next one may start while it moves little."""
+"""A picture of each virtual camera, from which its next ones may start while it moves little.
+
+Only pictures that were made from noise are kept: a picture that starts from one that did so itself repeats its errors,
+and a chain of four loses 0.3 to 2 dB (nano model).
+"""
 
 from __future__ import annotations
 
@@ -15,8 +19,8 @@ from gld_ros.synthesis.presets import NetworkPreset
 
 MAX_STREAMS = 8  # virtual cameras whose last picture is kept
 START = 0.6  # share of noise that a warm start begins with
-SHARE = 0.5  # of the updates that a warm start needs
-LARGEST_MOVE = 0.5  # of a patch, at the scene's typical depth: beyond, the last latents show something else
+SHARE = 1 / 3  # of the updates that a warm start needs
+LARGEST_MOVE = 0.5  # of a patch, at the scene's typical depth: beyond, the kept latents show something else
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,7 +54,7 @@ class Streams:
         return last.latents if (turn + shift) * float(network.K[0, 0]) <= LARGEST_MOVE * patch else None
 
     def keep(self, name: str, camera: Camera, network: Camera, latents: Latents) -> None:
-        """Remember what was made for this camera."""
+        """Remember what was made from noise for this camera."""
         self._last[name] = _Last(camera, (network.width, network.height), latents)
         self._last.move_to_end(name)
         while len(self._last) > MAX_STREAMS:
