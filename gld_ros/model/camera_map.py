@@ -57,8 +57,12 @@ class RelativeCameras:
         pixels = torch.stack([x, y, torch.ones_like(x)]).flatten(1)  # (3, H * W)
         scaled = self._scaled()
         rays = scaled[..., :3, :3] @ torch.linalg.inv(self.K) @ pixels  # (B, V, 3, H * W)
-        directions = rays / rays.norm(dim=-2, keepdim=True)
-        moments = torch.linalg.cross(scaled[..., :3, 3:].expand_as(directions), directions, dim=-2)
+        directions = rays / rays.square().sum(dim=-2, keepdim=True).sqrt()
+        cross = torch.zeros_like(scaled[..., :3, :3])  # [c]x: one small product instead of a cross product per pixel
+        cx, cy, cz = scaled[..., 0, 3], scaled[..., 1, 3], scaled[..., 2, 3]
+        cross[..., 0, 1], cross[..., 0, 2], cross[..., 1, 2] = -cz, cy, -cx
+        cross[..., 1, 0], cross[..., 2, 0], cross[..., 2, 1] = cz, -cy, cx
+        moments = cross @ directions
         views = torch.arange(self.K.shape[1], device=device)
         mask = (views >= cond_num).to(rays.dtype).view(1, -1, 1, 1).expand(len(rays), -1, 1, height * width)
         return torch.cat([mask, directions, moments], dim=2).unflatten(-1, (height, width)).float()
