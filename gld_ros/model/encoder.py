@@ -6,6 +6,8 @@ GLD specification sections 2 and 4. Parameter names are those of the released fi
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -39,20 +41,32 @@ class Encoder(nn.Module):
         self.blocks = nn.ModuleList(EncoderBlock(config, index) for index in range(config.blocks))
         self.norm = nn.LayerNorm(width, eps=config.final_norm_eps)
 
-    def forward(self, rgb: Tensor, last_level: int = 3, depth: KnownDepth | None = None) -> list[Tensor]:
+    def forward(
+        self, rgb: Tensor, last_level: int = 3, depth: KnownDepth | None = None, alone: Tensor | None = None
+    ) -> list[Tensor]:
         """Raw features of levels 0..last_level; the views of a scene are encoded jointly.
 
         Args:
             rgb: pictures in [0, 1], (B, V, 3, H, W), H and W multiples of the patch; view 0 is the reference.
             last_level: stop after this level (0..3); later blocks are not run.
             depth: what is known of the depth, for models with ``depth_cells``; others do not look at it.
+            alone: what ``alone`` made of these pictures, if that is known.
 
         Returns:
             one tensor per level, (B, V, 1 + N, D): token 0 is the class/camera token, then patches row-major.
         """
-        x = self.embed(rgb)
-        grid = grid_of(rgb, self.config.patch)
-        return self._run(x, grid, first_block=0, levels=range(last_level + 1), depth=depth)
+        blocks = self.config.level_blocks[: last_level + 1]
+        first, x = (0, self.embed(rgb)) if alone is None else (self.config.alt_start, alone)
+        return self._run(x, grid_of(rgb, self.config.patch), range(first, blocks[-1] + 1), blocks, depth)[0]
+
+    @property
+    def begins_alone(self) -> bool:
+        """Do pictures pass blocks, before the first level, in which views know neither each other nor their place?"""
+        return 0 < self.config.alt_start <= self.config.level_blocks[0]
+
+    def alone(self, rgb: Tensor) -> Tensor:
+        """Tokens of pictures (B, V, 3, H, W) after those blocks, (B, V, 1 + N, width); see ``begins_alone``."""
+        return self._run(self.embed(rgb), grid_of(rgb, self.config.patch), range(self.config.alt_start), ())[1]
 
     def propagate(self, level1: Tensor, cls: Tensor, grid: tuple[int, int]) -> list[Tensor]:
         """Run the blocks after level 1 on given level-1 features; raw levels 2 and 3.
@@ -66,7 +80,8 @@ class Encoder(nn.Module):
         """
         tokens = torch.cat([cls.unsqueeze(2), level1], dim=2)
         state = tokens[..., -self.config.width :].to(self.norm.weight.dtype)  # the blocks read the last half only
-        return self._run(state, grid, first_block=self.config.level_blocks[1] + 1, levels=(2, 3))
+        _, before, *blocks = self.config.level_blocks
+        return self._run(state, grid, range(before + 1, blocks[-1] + 1), blocks)[0]
 
     def layer_normed(self, raw: Tensor) -> Tensor:
         """The form decoders read: the final LayerNorm on the last ``width`` channels, (..., D) -> (..., D)."""
@@ -101,18 +116,18 @@ class Encoder(nn.Module):
         self,
         x: Tensor,
         grid: tuple[int, int],
-        first_block: int,
-        levels: range | tuple[int, ...],
+        blocks: range,
+        taken: Sequence[int],
         depth: KnownDepth | None = None,
-    ) -> list[Tensor]:
+    ) -> tuple[list[Tensor], Tensor]:
+        """Run some blocks; the features of those that are taken, and the tokens after the last."""
         config = self.config
         head = config.width // config.heads
         local_rope = rope_2d(grid, head, config.rope_base, x.device, flat=False)
         # Cross-view blocks know of a token only whether it is a patch.
         global_rope = rope_2d(grid, head, config.rope_base, x.device, flat=True)
-        taken = {config.level_blocks[level] for level in levels}
         local, features = x, []
-        for index in range(first_block, max(taken) + 1):
+        for index in blocks:
             if index == config.alt_start:
                 x = self._with_camera_token(x)
             if depth is not None and config.depth_cells and index == config.level_blocks[0] + 1:
@@ -125,7 +140,7 @@ class Encoder(nn.Module):
                 local = x
             if index in taken:
                 features.append(torch.cat([local, x], dim=-1) if config.level_features == "concat" else x)
-        return features
+        return features, x
 
     def _with_camera_token(self, x: Tensor) -> Tensor:
         """Overwrite token 0: one learned token for the first view of the scene, another for all others."""

@@ -105,24 +105,30 @@ class GldModel(nn.Module):
         """
         return self.encode_with_cls(rgb, depth)[0]
 
-    def encode_with_cls(self, rgb: Tensor, depth: KnownDepth | None = None) -> tuple[Latents, Tensor]:
-        """``encode``, and the raw level-1 class vector of each view that comes with it, (B, V, D)."""
+    def encode_with_cls(
+        self, rgb: Tensor, depth: KnownDepth | None = None, alone: Tensor | None = None
+    ) -> tuple[Latents, Tensor]:
+        """``encode``, and the raw level-1 class vector of each view that comes with it, (B, V, D).
+
+        alone: what ``Encoder.alone`` made of these pictures, if that is known.
+        """
         self._check_pictures(rgb)
         grid = grid_of(rgb, self.config.encoder.patch)
-        raw = self.encoder(rgb, last_level=1, depth=depth)
+        raw = self.encoder(rgb, last_level=1, depth=depth, alone=alone)
         level0, level1 = (
             tokens_to_map(self.level_statistics(level).normalise(tokens[:, :, 1:]), grid)
             for level, tokens in enumerate(raw)
         )
         return Latents(level0, level1), raw[1][:, :, 0].float()
 
-    def propagation_cls(self, rgb: Tensor) -> Tensor:
+    def propagation_cls(self, rgb: Tensor, alone: Tensor | None = None) -> Tensor:
         """The raw level-1 class vector of the first condition view that every view gets, (B, D).
 
         Source: specification section 4; ``config.propagation_cls`` says how it is encoded.
         """
-        views = rgb[:, :1] if self.config.propagation_cls == "first_alone" else rgb
-        cls: Tensor = self.encoder(views, last_level=1)[1][:, 0, 0].float()
+        views = slice(1 if self.config.propagation_cls == "first_alone" else None)
+        alone = None if alone is None else alone[:, views]
+        cls: Tensor = self.encoder(rgb[:, views], last_level=1, alone=alone)[1][:, 0, 0].float()
         return cls
 
     def raw(self, latents: Tensor, level: int) -> Tensor:

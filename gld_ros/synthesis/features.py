@@ -1,7 +1,8 @@
 """Features of condition views, kept between requests: a view that is used again is not encoded again.
 
 Where both levels lie before the encoder's first cross-view block they belong to one picture alone and are kept for
-each view; else they change with the list of views and its order, and are kept for each such list.
+each view; else they change with the list of views and its order, and are kept for each such list, and what the blocks
+before made of each view is kept too.
 """
 
 from __future__ import annotations
@@ -9,8 +10,9 @@ from __future__ import annotations
 import hashlib
 import threading
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -20,6 +22,7 @@ from gld_ros.model.known_depth import KnownDepth
 from gld_ros.model.precision import upload
 
 LIMIT_BYTES = 256 << 20  # the released model takes 35 MB for a list of four views at 504 x 280
+ALONE = b"alone"  # in the place of the digest
 Entry = tuple[tuple[str, ...], tuple[int, int], bytes]  # views encoded together, their size, digest of known depth
 
 
@@ -35,18 +38,26 @@ class ViewFeatures:
         return sum(t.numel() * t.element_size() for t in (self.latents.level0, self.latents.level1, self.cls))
 
 
+Made = TypeVar("Made", ViewFeatures, Tensor)
+
+
 def encodes_views_alone(model: GldModel) -> bool:
     """Are levels 0 and 1 of a view independent of the other views and of its place among them?"""
     config = model.config.encoder
     return config.level_blocks[1] < config.alt_start
 
 
-def encode_views(model: GldModel, rgb: Tensor, depth: KnownDepth | None = None) -> ViewFeatures:
-    """Encode the condition views of each scene, (B, C, 3, H, W), in one pass where that gives the class vector too."""
+def encode_views(
+    model: GldModel, rgb: Tensor, depth: KnownDepth | None = None, alone: Tensor | None = None
+) -> ViewFeatures:
+    """Encode the condition views of each scene, (B, C, 3, H, W), in one pass where that gives the class vector too.
+
+    alone: what ``Encoder.alone`` made of them, if that is known.
+    """
     rgb = upload(rgb, model.device)
-    latents, cls = model.encode_with_cls(rgb, depth_on(depth, model.device))
+    latents, cls = model.encode_with_cls(rgb, depth_on(depth, model.device), alone)
     in_one_pass = model.config.propagation_cls == "first_joint" or rgb.shape[1] == 1 or encodes_views_alone(model)
-    return ViewFeatures(latents, cls[:, 0] if in_one_pass else model.propagation_cls(rgb))
+    return ViewFeatures(latents, cls[:, 0] if in_one_pass else model.propagation_cls(rgb, alone))
 
 
 def depth_on(depth: KnownDepth | None, device: torch.device) -> KnownDepth | None:
@@ -76,7 +87,7 @@ class FeatureCache:
 
     def __init__(self, limit_bytes: int = LIMIT_BYTES) -> None:
         self._limit = limit_bytes
-        self._kept: OrderedDict[Entry, ViewFeatures] = OrderedDict()
+        self._kept: OrderedDict[Entry, ViewFeatures | Tensor] = OrderedDict()  # tensors: views before they meet
         self._lock = threading.Lock()
 
     def features(
@@ -101,20 +112,33 @@ class FeatureCache:
     def bytes_held(self) -> int:
         """Memory of what is kept."""
         with self._lock:
-            return sum(made.nbytes() for made in self._kept.values())
+            return sum(made.nbytes if isinstance(made, Tensor) else made.nbytes() for made in self._kept.values())
 
     def _of(self, model: GldModel, keys: tuple[str, ...], rgb: Tensor, depth: KnownDepth | None) -> ViewFeatures:
-        entry = (keys, (rgb.shape[-2], rgb.shape[-1]), _digest(depth))
+        def make() -> ViewFeatures:
+            alone = None
+            if model.encoder.begins_alone:
+                parts = [self._alone(model, key, rgb[:, i : i + 1]) for i, key in enumerate(keys)]
+                alone = torch.cat(parts, dim=1)
+            return encode_views(model, rgb, depth, alone)
+
+        return self._kept_or_made((keys, (rgb.shape[-2], rgb.shape[-1]), _digest(depth)), make)
+
+    def _alone(self, model: GldModel, key: str, rgb: Tensor) -> Tensor:
+        entry = ((key,), (rgb.shape[-2], rgb.shape[-1]), ALONE)
+        return self._kept_or_made(entry, lambda: model.encoder.alone(upload(rgb, model.device)))
+
+    def _kept_or_made(self, entry: Entry, make: Callable[[], Made]) -> Made:
         with self._lock:
             if entry in self._kept:
                 self._kept.move_to_end(entry)
-                return self._kept[entry]
-        made = encode_views(model, rgb, depth)
+                return self._kept[entry]  # type: ignore[return-value]  # an entry tells its kind
+        made = make()
         with self._lock:
             self._kept[entry] = made
-            total = sum(other.nbytes() for other in self._kept.values())
-            while total > self._limit and len(self._kept) > 1:
-                total -= self._kept.popitem(last=False)[1].nbytes()
+        while self.bytes_held() > self._limit and len(self._kept) > 1:
+            with self._lock:
+                self._kept.popitem(last=False)
         return made
 
 

@@ -119,7 +119,9 @@ def test_class_vector_of_one_pass_is_the_models(encoding: GldModel) -> None:
 def test_what_is_encoded_again(encoding: GldModel, monkeypatch: pytest.MonkeyPatch) -> None:
     encoded: list[int] = []
 
-    def counting(model: GldModel, rgb: torch.Tensor, _depth: object = None) -> features.ViewFeatures:
+    def counting(
+        model: GldModel, rgb: torch.Tensor, _depth: object = None, _alone: object = None
+    ) -> features.ViewFeatures:
         encoded.append(rgb.shape[1])
         return encode_views(model, rgb)
 
@@ -137,6 +139,26 @@ def test_what_is_encoded_again(encoding: GldModel, monkeypatch: pytest.MonkeyPat
     cache.forget(["a"])
     cache.features(encoding, ("a", "b"), rgb[:, :2])
     assert encoded == ([1] if alone else [2])
+
+
+def test_new_list_of_known_views_runs_only_the_blocks_that_join_them(small_model: GldModel) -> None:
+    cache = FeatureCache()
+    rgb = torch.rand(1, 3, 3, SIZE[1], SIZE[0])
+    ran: list[int] = []
+    handles = [
+        block.register_forward_hook(lambda *_, index=index: ran.append(index))
+        for index, block in enumerate(small_model.encoder.blocks)
+    ]
+    cache.features(small_model, ("a", "b", "c"), rgb)
+    assert set(ran) == set(range(8))
+    ran.clear()
+    joined = cache.features(small_model, ("c", "a"), rgb[:, [2, 0]])
+    for handle in handles:
+        handle.remove()
+    assert set(ran) == {4, 5, 6, 7}
+    new = encode_views(small_model, rgb[:, [2, 0]])
+    torch.testing.assert_close(joined.latents.level0, new.latents.level0, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(joined.cls, new.cls, rtol=1e-4, atol=1e-4)
 
 
 def test_kept_features_are_bounded(small_model: GldModel) -> None:
