@@ -20,7 +20,7 @@ from gld_ros.synthesis.presets import network_presets
 
 TINY, PLAIN = "tiny", "tiny-plain"  # with the geometric guess the model was trained with, and without
 SPREAD_SCENES = 4  # scenes that are drawn again from other noise: each costs as much as a scene
-SAMPLES = 3  # pictures per target there
+SAMPLES = 2  # pictures per target there
 Key = tuple[str, str]  # mode, preset
 
 

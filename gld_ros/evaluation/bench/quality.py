@@ -51,8 +51,8 @@ def figures_of(
             found["gradient_energy_holes_truth"].append(gradient_energy(truth, mask))
             drawn = [picture, *(sample[t] for sample in own.more_samples.get(i, []))]
             if len(drawn) > 1 and mask.any():
-                spread = np.stack(drawn)[:, mask].astype(np.float64).std(axis=0, ddof=1)
-                found["sample_std_holes"].append(float(spread.mean()))
+                spread = np.stack(drawn)[:, mask].astype(np.float64).var(axis=0, ddof=1)
+                found["sample_std_holes"].append(float(np.sqrt(spread.mean())))  # unbiased however few samples
     return Figures(**{name: np.array(values) for name, values in found.items()})
 
 

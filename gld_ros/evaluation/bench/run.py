@@ -51,8 +51,8 @@ class BenchConfig:
     device: str = "cpu"
     targets: int = 100  # pictures per row
     spread_scenes: int = SPREAD_SCENES
-    request_scenes: int = 6  # rooms of whole requests and time budgets
-    stream_ticks: int = 24
+    request_scenes: int = 4  # rooms of whole requests and time budgets
+    stream_ticks: int = 18
     memory: bool = True
 
     def __post_init__(self) -> None:
