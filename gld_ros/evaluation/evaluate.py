@@ -171,11 +171,14 @@ def evaluate_split(
             by_sensor = warp(views, sensor, camera)
             predictions["warp_true"], holes = by_sensor.prediction, by_sensor.holes()
         truth = resize_area(real, camera.width, camera.height)
+        at_network_size = float("nan")
         if isinstance(engine, NetworkEngine) and view is not None:
-            predictions["oracle_decode"] = oracle_decode(engine, given, truth, camera, view.generated)
+            predictions["oracle_decode"], at_network_size = oracle_decode(engine, given, truth, camera, view.generated)
         depth = scene.frames[i].load_depth()
         true_depth = None if depth is None else resize_depth(depth, camera.width, camera.height)
         figures = {n: measure(p, truth, holes, true_depth, scene.metric, perceptual) for n, p in predictions.items()}
+        if "oracle_decode" in figures:
+            figures["oracle_decode"]["psnr_network_size"] = at_network_size
         if view is not None:
             figures["composed"]["observed_share"] = float((view.provenance == OBSERVED).mean())
         evaluated.append(

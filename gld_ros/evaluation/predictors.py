@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from gld_ros.evaluation.baselines import trivial_predictions
+from gld_ros.evaluation.metrics import psnr
 from gld_ros.geometry.camera import Camera
 from gld_ros.geometry.fill import pull_push
 from gld_ros.geometry.forward_warp import forward_warp
@@ -80,10 +81,11 @@ def oracle_decode(
     truth: NDArray[np.uint8],
     camera: Camera,
     around: NDArray[np.uint8],
-) -> Prediction:
+) -> tuple[Prediction, float]:
     """The real picture (H, W, 3) of ``camera`` encoded beside the condition views and decoded again.
 
-    Bounds what any generated features could show. ``around`` (H, W, 3) is shown outside the network's field.
+    Bounds what any generated features could show. ``around`` (H, W, 3) is shown outside the network's field. Also
+    returns the PSNR in dB at the network's own size, which the size of the output does not limit.
     """
     target = PosedView("target", camera, truth)
     size = best_size(engine.model.config.trained_sizes, camera)
@@ -93,9 +95,12 @@ def oracle_decode(
         raw = model.encoder(inputs.cond_rgb.to(engine.device, next(model.encoder.parameters()).dtype))
         levels = [level[:, -1:, 1:] for level in raw]  # the target's patches
         picture = model.decode_rgb(levels, grid_of(inputs.cond_rgb, model.config.encoder.patch))[0]
-    spread, field = spread_to(camera, inputs.targets[0], picture[0].float().clamp(0, 1).cpu())
+    shown = picture[0].float().clamp(0, 1).cpu()
+    as_read = inputs.cond_rgb[0, -1]
+    own = psnr(*((x.permute(1, 2, 0) * 255).round().byte().numpy() for x in (shown, as_read)))
+    spread, field = spread_to(camera, inputs.targets[0], shown)
     decoded = (spread.transpose(1, 2, 0) * 255).round().astype(np.uint8)
-    return Prediction(np.where(field[..., None], decoded, around))
+    return Prediction(np.where(field[..., None], decoded, around)), own
 
 
 def baseline_predictions(views: Sequence[PosedView], target: Camera) -> dict[str, Prediction]:

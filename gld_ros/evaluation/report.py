@@ -13,8 +13,8 @@ from gld_ros.evaluation.page import count, html_page, number, ordered
 from gld_ros.evaluation.verdicts import COLUMNS, Table, fair, goal_rows, harm, losses
 
 TERMINAL = (
-    "psnr", "ssim", "perceptual", "psnr_holes", "perceptual_holes", "psnr_observed", "gradient_energy_holes_ratio",
-    "depth_absrel", "depth_delta1", "spearman_holes", "ate_share",
+    "psnr", "ssim", "perceptual", "psnr_holes", "perceptual_holes", "psnr_observed", "psnr_network_size",
+    "gradient_energy_holes_ratio", "depth_absrel", "depth_delta1", "spearman_holes", "ate_share",
 )  # fmt: skip
 
 

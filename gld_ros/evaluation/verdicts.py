@@ -17,6 +17,7 @@ COLUMNS = (
     ("psnr_holes", "PSNR holes", 2, True),
     ("perceptual_holes", "perceptual holes", 3, False),
     ("psnr_observed", "PSNR observed", 2, True),
+    ("psnr_network_size", "PSNR network size", 2, None),
     ("observed_share", "observed", 2, None),
     ("sharpness", "sharpness", 2, None),
     ("gradient_energy_holes_ratio", "gradients holes", 2, None),

@@ -51,10 +51,11 @@ def test_figures_goals_and_command(card):
 
 
 def test_photographs_name_the_worse_sets(card):
-    figures = {"composed": {"psnr": 20.0, "ssim": 0.8}, "classical": {"psnr": 21.0, "ssim": 0.8}, "mean": {"psnr": 9.0}}
-    rows = card.real_section({"sets": {"a/b": figures, "c/d": figures}, "harm": {"a/b": "composed is worse"}})
-    assert "| a/b | 20.00 / 0.800 | 21.00 / 0.800 | 9.00 | worse |" in rows
-    assert "| c/d | 20.00 / 0.800 | 21.00 / 0.800 | 9.00 |  |" in rows
+    figures = {"composed": {"psnr": 20.0, "ssim": 0.8}, "classical": {"psnr": 21.0, "ssim": 0.8}, "mean": {"psnr": 9.0},
+               "oracle_decode": {"psnr": 25.0, "psnr_network_size": 31.0}}  # fmt: skip
+    rows = card.real_section({**FOUND, "sets": {"a/b": figures, "c/d": figures}, "harm": {"a/b": "composed is worse"}})
+    assert "| a/b | 20.00 / 0.800 | 21.00 / 0.800 | 9.00 | 31.00 | worse |" in rows
+    assert "| c/d | 20.00 / 0.800 | 21.00 / 0.800 | 9.00 | 31.00 |  |" in rows
 
 
 def test_cost_counts_resumed_parts_and_curves_are_drawn(card, tmp_path):

@@ -43,6 +43,8 @@ def figures(found):
 def test_the_decoders_bound_stands_beside_the_rest(figures):
     assert set(figures) >= {"composed", "generated", "oracle_decode", "warp_true", "copy_nearest"}
     assert figures["oracle_decode"]["psnr"] > 5
+    assert abs(figures["oracle_decode"]["psnr_network_size"] - figures["oracle_decode"]["psnr"]) < 5
+    assert "psnr_network_size" not in figures["composed"]
 
 
 def test_depth_belongs_to_the_composed_picture(figures):
