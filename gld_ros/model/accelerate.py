@@ -46,7 +46,7 @@ class Acceleration:
                 raise GldError(f"{name} is '{getattr(self, name)}', must be one of {', '.join(choices)}")
 
     def compiles_on(self, device: torch.device) -> bool:
-        """Whether blocks are compiled there. On CPUs compiling was measured and gains nothing."""
+        """Whether blocks are compiled there; on CPUs it gains too little to wait for."""
         return self.compile == "on" or (self.compile == "auto" and device.type == "cuda")
 
 

@@ -129,6 +129,7 @@ def _camera_loop() -> None:
             late += left < -LATE_S
             pause.wait(max(0.0, left))
             send()
+        pause.wait(max(0.0, begun + count / RATE_HZ - time.monotonic()))  # the next command goes on in step
         _answer({"sent": count, "late": late, "seconds": time.monotonic() - begun})
     node.destroy_node()
 
