@@ -97,13 +97,12 @@ def _extras(figures: Table) -> list[str]:
 
 def real_section(found: dict[str, Any]) -> list[str]:
     """Composed against the classical engine on photographs, and where composing does harm."""
-    config = found["config"]
+    config, revision = found["config"], found["revision"].removesuffix("-dirty")
     size = f" --size {config['size'][0]} {config['size'][1]}" if config.get("size") else ""
+    command = f"gld eval SCENE… --model {config['model']} --preset {config['preset']} --seed {config['seed']}{size}"
     lines = [
         "## Photographs", "",
-        f"`gld eval SCENE… --model {config['model']} --preset {config['preset']} --seed {config['seed']}{size} --out DIR`",
-        f"at revision {found['revision'].removesuffix('-dirty')}; *worse*: composing costs more than 0.1 dB or 0.005 SSIM.",
-        "",
+        f"`{command} --out DIR` at revision {revision}; *worse*: composing costs more than 0.1 dB or 0.005 SSIM.", "",
         "| set | composed PSNR / SSIM | classical | best trivial PSNR | oracle decode at network size | |",
         "| --- | ---: | ---: | ---: | ---: | --- |",
     ]  # fmt: skip
