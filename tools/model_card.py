@@ -10,6 +10,7 @@ Everything above the marker in gld_ros/weights/README.md is written by hand and 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import sys
 from collections.abc import Sequence
@@ -130,13 +131,10 @@ def stage_curves(runs: Path) -> dict[str, list[dict[str, float]]]:
 
 
 def trained_hours(values: list[dict[str, float]]) -> float:
-    """Hours of a stage; the clock of each resumed part starts again."""
-    total, before = 0.0, 0.0
-    for seconds in [v["seconds"] for v in values if "seconds" in v]:
-        if seconds < before:
-            total += before
-        before = seconds
-    return (total + before) / 3600
+    """Hours of a stage over all its runs, with what a kill lost: the clock goes on from the checkpoint."""
+    clock = [v["seconds"] for v in values if "seconds" in v]
+    lost = sum(max(0.0, before - after) for before, after in itertools.pairwise(clock))
+    return ((clock[-1] if clock else 0.0) + lost) / 3600
 
 
 def cost_section(curves: dict[str, list[dict[str, float]]], data_hours: float | None) -> list[str]:

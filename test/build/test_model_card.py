@@ -58,12 +58,13 @@ def test_photographs_name_the_worse_sets(card):
     assert "| c/d | 20.00 / 0.800 | 21.00 / 0.800 | 9.00 | 31.00 |  |" in rows
 
 
-def test_cost_counts_resumed_parts_and_curves_are_drawn(card, tmp_path):
+def test_cost_counts_what_a_kill_lost_and_curves_are_drawn(card, tmp_path):
     (tmp_path / "runs" / "encoder").mkdir(parents=True)
     lines = [
         {"step": 10, "seconds": 1800.0, "held_out/psnr": 20.0, "held_out/absrel": 0.4},
         {"step": 20, "seconds": 3600.0, "held_out/psnr": 25.0, "held_out/absrel": 0.3},
-        {"step": 30, "seconds": 1800.0, "loss": 1.0},
+        {"step": 15, "seconds": 3000.0, "loss": 1.0},  # resumed from a checkpoint at 3000 s
+        {"step": 30, "seconds": 4800.0, "loss": 1.0},
     ]
     (tmp_path / "runs/encoder/curve.jsonl").write_text("\n".join(map(json.dumps, lines)))
     curves = card.stage_curves(tmp_path / "runs")
