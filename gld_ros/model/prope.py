@@ -16,6 +16,25 @@ from gld_ros.model.precision import no_autocast
 
 
 @dataclass(frozen=True, eq=False)
+class Turn:
+    """One of PRoPE's transforms, laid out to be applied to whole heads."""
+
+    matrices: Tensor  # (B, V, d / 2, d / 2) for row vectors: the view's 4 x 4 matrix once per group of four channels
+    cos: Tensor  # (N, d / 2)
+    sin: Tensor  # (N, d / 2)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """(B, heads, V * N, d) -> the same, computed in fp32."""
+        half = self.cos.shape[-1]
+        wide = x.float().unflatten(2, (self.matrices.shape[1], -1))  # (B, heads, V, N, d)
+        with no_autocast(x.device.type):  # which would round the matrices
+            projected = wide[..., :half] @ self.matrices.unsqueeze(1)
+        rest = wide[..., half:]
+        partner = rest.unflatten(-1, (2, 2, -1)).flip(-2).flatten(-3)  # the other channel of each pair
+        return torch.cat([projected, rest * self.cos + partner * self.sin], dim=-1).view(x.shape).to(x.dtype)
+
+
+@dataclass(frozen=True, eq=False)
 class Prope:
     """Matrices per view and rotations per token of one view, all fp32, for heads of one size.
 
@@ -27,33 +46,13 @@ class Prope:
     P_tilde: Tensor  # (B, V, 4, 4)
     cos: Tensor  # (N, 2, d / 8): column, row
     sin: Tensor  # (N, 2, d / 8)
-
-    def query(self, q: Tensor) -> Tensor:
-        """What the dot product sees of q, (B, heads, V * N, d)."""
-        return self._apply(q, self.P.transpose(-1, -2), self.sin)
-
-    def key(self, k: Tensor) -> Tensor:
-        """What the dot product sees of k; values take the same transform."""
-        return self._apply(k, self.P_tilde, self.sin)
-
-    def output(self, o: Tensor) -> Tensor:
-        """Bring the attention output back into its own token's frame."""
-        return self._apply(o, self.P, -self.sin)
+    query: Turn  # what the dot product sees of q
+    key: Turn  # what it sees of k; values take the same
+    output: Turn  # brings the attention output back into its own token's frame
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """Attention over all views' tokens, (B, heads, V * N, d) each, view-major and row-major."""
         return self.output(F.scaled_dot_product_attention(self.query(q), self.key(k), self.key(v)))
-
-    def _apply(self, x: Tensor, matrices: Tensor, sin: Tensor) -> Tensor:
-        batch, heads, tokens, width = x.shape
-        views = matrices.shape[1]
-        wide = x.float().view(batch, heads, views, tokens // views, width)
-        groups = wide[..., : width // 2].unflatten(-1, (-1, 4))
-        with no_autocast(x.device.type):  # which would round the matrices
-            projected = torch.einsum("bvij,bhvngj->bhvngi", matrices, groups).flatten(-2)
-        a, b = wide[..., width // 2 :].unflatten(-1, (2, 2, -1)).unbind(-2)  # (B, heads, V, N, 2, d / 8)
-        turned = torch.stack([a * self.cos + b * sin, b * self.cos - a * sin], dim=-2).flatten(-3)
-        return torch.cat([projected, turned], dim=-1).view(x.shape).to(x.dtype)
 
 
 def prope(
@@ -85,7 +84,19 @@ def prope(
         torch.arange(grid[0], device=K.device), torch.arange(grid[1], device=K.device), indexing="ij"
     )
     angles = torch.stack([columns, rows], dim=-1).flatten(0, 1).unsqueeze(-1) * frequencies  # (N, 2, d / 8)
-    return Prope(P, P_tilde, angles.cos(), angles.sin())
+    cos, sin = angles.cos(), angles.sin()
+    query, key, output = (_turn(matrices, cos, turned) for matrices, turned in ((P.mT, sin), (P_tilde, sin), (P, -sin)))
+    return Prope(P, P_tilde, cos, sin, query, key, output)
+
+
+def _turn(matrices: Tensor, cos: Tensor, sin: Tensor) -> Turn:
+    """``matrices`` (B, V, 4, 4) for column vectors; cos and sin (N, 2, d / 8) of the rotation a cos + b sin."""
+    groups = cos.shape[-1]
+    same_group = torch.eye(groups, device=matrices.device, dtype=matrices.dtype)
+    with no_autocast(matrices.device.type):
+        blocks = torch.einsum("gh,bvij->bvgjhi", same_group, matrices).flatten(4).flatten(2, 3)
+    both = torch.stack([cos, cos], dim=-2).flatten(1), torch.stack([sin, -sin], dim=-2).flatten(1)
+    return Turn(blocks, *both)
 
 
 def normalised_intrinsics(K: Tensor, size: tuple[float, float]) -> Tensor:
