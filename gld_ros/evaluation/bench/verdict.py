@@ -96,7 +96,7 @@ def dominance(rows: Sequence[Row]) -> list[str]:
         better = [row for row in own if row.preset != REFERENCE and _is_better(row, plain)]
         if better:
             names = ", ".join(row.preset for row in better)
-            lines.append(f"{mode}: {names} are faster than reference and no worse in any figure: few steps dominate")
+            lines.append(f"{mode}, few steps dominate: faster than reference and no worse in any figure: {names}")
     return lines
 
 
