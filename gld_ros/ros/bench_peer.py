@@ -33,7 +33,7 @@ WALL_M = 2.0  # everything seen is a wall at this distance
 REACH_PX = 125  # the camera swings this far to either side, in pixels of the wall: +-0.5 m
 PERIOD = 240  # images of one swing
 LATE_S = 0.5 / RATE_HZ
-READY_S = 30.0
+READY_S = 60.0  # a busy machine takes long to start a process
 
 
 @contextmanager
@@ -61,7 +61,8 @@ def peer(*arguments: str) -> Iterator[Callable[[str, float], Any]]:
         except (queue.Empty, OSError):
             answer = ""
         if not answer:
-            raise GldError(f"the benchmark's {arguments[0]} process gave no answer to '{line}' in {timeout_s:g} s")
+            how = "still runs" if child.poll() is None else f"ended with {child.returncode}"
+            raise GldError(f"the benchmark's {' '.join(arguments[:2])} process {how} without an answer to '{line}'")
         return json.loads(answer)
 
     try:
