@@ -11,6 +11,8 @@ from torch import Tensor
 from gld_ros.errors import GldError
 from gld_ros.model.known_depth import TYPICAL_DEPTH, KnownDepth
 
+FILLED = 0.1  # confidence of depth that was spread from its surroundings, as in ``geometry.view_depth``
+
 
 @dataclass(frozen=True)
 class DepthNoise:
@@ -20,7 +22,8 @@ class DepthNoise:
     swept: float = 0.4  # share with the errors of a plane sweep; the rest has none
     sensor_error: float = 0.01  # standard deviation of log depth
     swept_error: float = 0.35  # largest standard deviation of log depth where the sweep fails
-    gaps: float = 0.4  # largest share of a view without depth
+    gaps: float = 0.4  # largest share of a view where depth is only spread from its surroundings
+    gap_error: float = 0.25  # standard deviation of log depth there
     views_without: float = 0.15  # share of the views without depth in scenes that have it
 
     def __post_init__(self) -> None:
@@ -52,14 +55,15 @@ def draw_known_depth(truth: Tensor, noise: DepthNoise, rng: torch.Generator) -> 
     hard = torch.sigmoid(2 * smooth_field(truth.shape, 6, rng) - 0.5)  # where matching fails, in 0..1
     strength = noise.swept_error * torch.rand(scenes, 1, 1, 1, generator=rng).square()
     sigma = noise.sensor_error + swept * strength * hard.square()
+    threshold = 1 - noise.gaps * torch.rand(scenes, views, 1, 1, generator=rng)
+    gap = torch.special.ndtr(smooth_field(truth.shape, 7, rng) * 1.2) >= threshold
+    sigma = torch.where(gap, sigma + noise.gap_error * torch.rand(scenes, 1, 1, 1, generator=rng), sigma)
     wrong = 0.7 * smooth_field(truth.shape, 5, rng) + 0.7 * smooth_field(truth.shape, 16, rng)
     depth = truth * (sigma * wrong).exp()
 
     doubt = torch.exp(0.3 * smooth_field(truth.shape, 8, rng))
     confidence = (1 / (1 + swept * doubt * sigma / 0.08)).clamp(0, 1)
-    threshold = 1 - noise.gaps * torch.rand(scenes, views, 1, 1, generator=rng)
-    present = torch.special.ndtr(smooth_field(truth.shape, 7, rng) * 1.2) < threshold
-    confidence = confidence * (given & present).float().to(confidence.dtype)
+    confidence = torch.where(gap, FILLED * torch.ones_like(confidence), confidence) * given
     return KnownDepth(depth.to(device), confidence.to(device))
 
 

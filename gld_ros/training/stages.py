@@ -31,7 +31,6 @@ from gld_ros.training.losses import (
 )
 
 SMALL = 0.1  # gain of residual branches before training
-MIN_WARP_CONFIDENCE = 0.15  # depth that is trusted less is not warped with: what it shows would be wrong too often
 METRIC_SCENES = 64  # scenes the pixel metric is fitted on
 METRIC_DEPTH = 0.3  # weight of log depth beside colours in it
 
@@ -229,7 +228,7 @@ def predict_depth(model: GldModel, rgb: Tensor) -> KnownDepth:
 def warp_guess(
     model: GldModel, batch: Batch, known: KnownDepth | None, scale: Tensor
 ) -> tuple[Latents | None, Tensor | None]:
-    """Latents of what geometry shows in every view, and how far each patch of it is known (B, V, h, w).
+    """Latents of what geometry shows in every view, and how much of each patch it shows at all (B, V, h, w).
 
     Condition views are their own pictures; without depth there is no guess and the transformer runs as plain GLD.
     known: depth of the condition views in the unit of the poses; scale: (B, 1, 1, 1) network units of that.
@@ -242,7 +241,7 @@ def warp_guess(
         torch.cat([known.depth, warped.known.depth], dim=1) * scale,
         torch.cat([known.confidence, warped.known.confidence], dim=1),
     )
-    share = nn.functional.avg_pool2d(warped.known.confidence, model.config.encoder.patch)
+    share = nn.functional.avg_pool2d(warped.seen.float(), model.config.encoder.patch)
     own = torch.ones_like(share[:, :1]).expand(-1, batch.cond_num, -1, -1)
     return model.encode(pictures, depth), torch.cat([own, share], dim=1)
 
@@ -253,11 +252,7 @@ class WarpedPictures:
 
     rgb: Tensor  # (B, T, 3, H, W), holes filled
     known: KnownDepth  # (B, T, H, W): confidence 0 where nothing was seen
-
-    @property
-    def seen(self) -> Tensor:
-        """(B, T, H, W) bool."""
-        return self.known.confidence > 0
+    seen: Tensor  # (B, T, H, W) bool
 
 
 def warp_pictures(batch: Batch, known: KnownDepth) -> WarpedPictures:
@@ -265,14 +260,15 @@ def warp_pictures(batch: Batch, known: KnownDepth) -> WarpedPictures:
     c = batch.cond_num
     moved = forward_warp(
         torch.cat([batch.rgb[:, :c], known.confidence.unsqueeze(2)], dim=2),
-        torch.where(known.confidence > MIN_WARP_CONFIDENCE, known.depth, torch.zeros_like(known.depth)),
+        torch.where(known.confidence > 0, known.depth, torch.zeros_like(known.depth)),
         batch.K[:, :c],
         batch.world_from_cam[:, :c],
         batch.K[:, c:],
         batch.world_from_cam[:, c:],
     )
     filled = pull_push(moved.rgb[:, :, :3], moved.coverage).clamp(0, 1)
-    return WarpedPictures(filled, KnownDepth(moved.depth, moved.rgb[:, :, 3] * moved.coverage))
+    known = KnownDepth(moved.depth, moved.rgb[:, :, 3] * moved.coverage)
+    return WarpedPictures(filled, known, moved.coverage)
 
 
 def make_stage(name: str, config: TrainConfig, model: GldModel) -> TrainingStage:

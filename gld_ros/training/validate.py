@@ -109,7 +109,7 @@ def reconstruction_figures(model: GldModel, batch: Batch, pictures: Path | None 
             depth = model.depth_head(model.layer_normed(levels), grid, rays=False).depth
             figures[f"psnr_{name}"] = psnr(model.decode_rgb(levels, grid).float(), batch.rgb)
             figures[f"absrel_{name}"] = depth_error(depth, truth)[0]
-            seen = known.confidence > 0
+            seen = known.confidence > 0.5
             figures[f"absrel_{name}_input"] = float(((known.depth - truth).abs() / truth)[seen].mean())
     if pictures is not None:
         write_grid(
