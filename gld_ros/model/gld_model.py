@@ -5,6 +5,7 @@ Transformers may live in the file instead of memory: ``GldModel.diffusion`` lend
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -190,28 +191,17 @@ class GldModel(nn.Module):
             coverage: how much of each patch of the guess is known, (B, V, h, w) in [0, 1].
         """
         config = self.stage_config(stage)
-        known = self.stage_latents(conditions, stage)
-        cond_num, views = known.shape[1], cameras.K.shape[1]
-        ref_cond = F.pad(known, (0, 0, 0, 0, 0, 0, 0, views - cond_num))
-        rows, columns = known.shape[-2:]
+        inputs = plain_inputs(
+            self.stage_latents(conditions, stage), cameras, config.patch, self.config.camera.ray_offset_px
+        )
         guess = None
         if config.warp_channels:
-            guess = torch.zeros(len(known), views, config.warp_channels, rows, columns, device=known.device)
+            guess = inputs.ref_cond.new_zeros(
+                *inputs.ref_cond.shape[:2], config.warp_channels, *inputs.ref_cond.shape[-2:]
+            )
             if warp is not None and coverage is not None:
                 guess = torch.cat([self.stage_latents(warp, stage), coverage.unsqueeze(2)], dim=2)
-        device = known.device
-        camera_map = cameras.map(
-            cond_num, (rows * config.patch, columns * config.patch), self.config.camera.ray_offset_px
-        )
-        return DiTInputs(
-            cond_num=cond_num,
-            ref_cond=ref_cond,
-            camera_map=upload(camera_map, device),
-            cam_from_ref=upload(cameras.cam_from_ref_scaled().float(), device),
-            K=upload(cameras.K.float(), device),
-            source=source,
-            warp=guess,
-        )
+        return dataclasses.replace(inputs, source=source, warp=guess)
 
     def stage_config(self, stage: Stage) -> DiTConfig:
         """Configuration of a stage's transformer. Raises GldError for the cascade of a joint model."""
@@ -229,3 +219,20 @@ class GldModel(nn.Module):
         if not torch.isfinite(rgb).all():
             bad = int((~torch.isfinite(rgb)).sum())
             raise GldError(f"{bad} picture values are not finite: drop or repair these frames")
+
+
+def plain_inputs(known: Tensor, cameras: RelativeCameras, patch: int, ray_offset_px: tuple[float, float]) -> DiTInputs:
+    """What every transformer is conditioned on: clean latents of the condition views (B, C, D, h, w), and cameras.
+
+    cameras: all V views, condition views first; patch: pixels a latent's side.
+    """
+    cond_num, views = known.shape[1], cameras.K.shape[1]
+    rows, columns = known.shape[-2:]
+    camera_map = cameras.map(cond_num, (rows * patch, columns * patch), ray_offset_px)
+    return DiTInputs(
+        cond_num=cond_num,
+        ref_cond=F.pad(known, (0, 0, 0, 0, 0, 0, 0, views - cond_num)),
+        camera_map=upload(camera_map, known.device),
+        cam_from_ref=upload(cameras.cam_from_ref_scaled().float(), known.device),
+        K=upload(cameras.K.float(), known.device),
+    )

@@ -189,9 +189,7 @@ class Trainer:
         if not self.rank:
             self._save(checkpoint)
             figures = self._validate(validation)
-            self._with_average(
-                lambda: save_model(self.folder / "model.safetensors", self.stage.model, notes=self._notes(figures))
-            )
+            self._with_average(lambda: self._export(self.folder / "model.safetensors", figures))
         return figures
 
     def _update(self, batch: Batch) -> dict[str, Tensor] | None:
@@ -222,21 +220,32 @@ class Trainer:
 
     def _validate(self, batch: Batch) -> dict[str, float]:
         pictures = self.folder / "pictures" / f"{self.step:07d}.png"
-        measure = reconstruction_figures if self.stage.name in ("encoder", "rgb") else synthesis_figures
         figures: dict[str, float] = {}
-        if self.stage.name == "level1" and not self.config.model.joint:
-            return figures  # pictures need level 0, which the cascade learns next
 
         def work() -> None:
             self.stage.eval()
-            figures.update(measure(self.stage.model.cpu(), batch, pictures))
+            self.stage.cpu()
+            figures.update(self._measure(batch, pictures))
             self.stage.to(self.device).train()
 
         self._with_average(work)
-        self._log({f"held_out/{k}": v for k, v in figures.items()})
-        plot_curves(self.folder / "curve.jsonl", self.folder / "curve.png")
-        logger.info("step %d: %s", self.step, ", ".join(f"{k} {v:.3f}" for k, v in figures.items()))
+        if figures:
+            self._log({f"held_out/{k}": v for k, v in figures.items()})
+            plot_curves(self.folder / "curve.jsonl", self.folder / "curve.png")
+            logger.info("step %d: %s", self.step, ", ".join(f"{k} {v:.3f}" for k, v in figures.items()))
         return figures
+
+    def _measure(self, batch: Batch, pictures: Path) -> dict[str, float]:
+        """Held-out figures of the weights as they are now, and a picture of them in a file."""
+        if self.stage.name in ("encoder", "rgb"):
+            return reconstruction_figures(self.stage.model, batch, pictures)
+        if self.stage.name == "level1" and not self.config.model.joint:
+            return {}  # pictures need level 0, which the cascade learns next
+        return synthesis_figures(self.stage.model, batch, pictures)
+
+    def _export(self, path: Path, figures: dict[str, float]) -> None:
+        """Write what the next stage starts from."""
+        save_model(path, self.stage.model, notes=self._notes(figures))
 
     def _with_average(self, work: Callable[[], None]) -> None:
         """Run ``work`` with the averaged weights in the model."""
