@@ -298,7 +298,8 @@ def view_of(target: Camera, made: Blend, swept: TargetDepth, request: Request) -
             0, 0
         ]
         std = (inverse_std / made.inverse.clamp(min=1e-9) ** 2).cpu().numpy().astype(np.float32)
-    return SynthesizedView(target, Status.OK, "", rgb, rgb, depth, made.confidence.cpu().numpy(), provenance, std)
+    trust, known = made.confidence.cpu().numpy(), made.known.cpu().numpy()
+    return SynthesizedView(target, Status.OK, "", rgb, rgb, depth, trust, provenance, std, known)
 
 
 def empty_view(target: Camera, message: str, status: Status = Status.NO_OVERLAP) -> SynthesizedView:

@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -23,10 +22,10 @@ from gld_ros.model.accelerate import Acceleration, accelerate, check_finite, ref
 from gld_ros.model.checkpoint import ModelFile
 from gld_ros.model.gld_model import Latents
 from gld_ros.model.precision import dtype_for
-from gld_ros.model.rays import cameras_from_rays
 from gld_ros.synthesis.budget import SLACK, Deadline, NetworkCosts, Work, fit_updates
 from gld_ros.synthesis.classical import ClassicalEngine, check_request
 from gld_ros.synthesis.clouds import clouds_of
+from gld_ros.synthesis.compose import Drawn, compose, fit_scale, on_target, target_maps
 from gld_ros.synthesis.features import FeatureCache
 from gld_ros.synthesis.gld import GldOutput, GldRequest, decode_depth, generate, synchronise
 from gld_ros.synthesis.network_inputs import (
@@ -34,14 +33,11 @@ from gld_ros.synthesis.network_inputs import (
     best_size,
     geometric_guess,
     network_inputs,
-    spread_to,
     with_guess,
 )
 from gld_ros.synthesis.presets import NetworkPreset, network_presets
 from gld_ros.synthesis.streams import Streams, warm
 from gld_ros.synthesis.types import (
-    GENERATED,
-    OBSERVED,
     CancelCheck,
     PosedView,
     Progress,
@@ -55,21 +51,8 @@ from gld_ros.synthesis.warm_up import FIRST_PX, MEASURED_PX, warm_up_scene
 log = logging.getLogger(__name__)
 MAX_CONDITIONS = 4  # released models were trained with 1 to 4
 LAZY_BYTES = 512 << 20  # larger files keep their transformers on disk until a stage needs them
-FEATHER_PX = 3.0  # blend between observed and generated pixels
-MIN_SHARED_PIXELS = 200  # observed pixels needed to fit the depth scale
 LEAST_SHARE = 0.5  # of its updates that a preset is run with before a faster one is taken
 SAMPLES_PER_RUN = 4  # drawn in one batch, which bounds memory
-
-
-@dataclass(frozen=True, eq=False)
-class _Drawn:
-    """The network's picture of one target on the target's own pixels."""
-
-    rgb: NDArray[np.float32]  # (H, W, 3) in [0, 1]
-    depth: NDArray[np.float32]  # (H, W) world units
-    confidence: NDArray[np.float32]  # (H, W) in [0, 1]
-    field: NDArray[np.bool_]  # (H, W) inside the network's field of view
-    depth_std: NDArray[np.float32] | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,7 +72,7 @@ class _Run:
 class _Made:
     """What a run gave."""
 
-    pictures: list[_Drawn]  # per target
+    pictures: list[Drawn]  # per target
     scale: float | None  # of its depth
     preset: NetworkPreset  # with the updates that were meant to run
     updates: tuple[int, int]  # that ran
@@ -314,7 +297,7 @@ class NetworkEngine:
             return deadline.hurry(stage, step, steps)
 
         seconds: dict[str, float] = {"compose": 0.0}
-        samples: list[list[_Drawn]] = []
+        samples: list[list[Drawn]] = []
         scale, updates = None, []
         seconds["encode"] = time.perf_counter() - began
         for first in range(0, request.num_samples, SAMPLES_PER_RUN):
@@ -343,7 +326,7 @@ class NetworkEngine:
             for stage, taken in output.seconds.items():
                 seconds[stage] = seconds.get(stage, 0.0) + taken
             composing = time.perf_counter()
-            maps = _maps(output, len(run.targets))
+            maps = target_maps(output, len(run.targets))
             check_finite(maps, self.dtype)
             if first == 0:
                 scale = self._scale(run, inputs, maps[0], output)
@@ -351,7 +334,7 @@ class NetworkEngine:
                     made = Latents(*(z[:1, count:] for z in (output.latents.level0, output.latents.level1)))
                     self._streams.keep(request.stream, run.targets[0].camera, inputs.targets[0], made)
             samples += [
-                [_on_target(t, c, m, scale) for t, c, m in zip(run.targets, inputs.targets, sample, strict=True)]
+                [on_target(t, c, m, scale) for t, c, m in zip(run.targets, inputs.targets, sample, strict=True)]
                 for sample in maps
             ]
             seconds["compose"] += time.perf_counter() - composing
@@ -365,6 +348,8 @@ class NetworkEngine:
         """``fit_scale``, with a ray map made only where observed depth does not tell."""
         count = len(run.views)
         scale = fit_scale(run.targets, inputs, maps, output, count)
+        if scale is None and self.model.config.encoder.depth_cells:
+            return 1.0  # its depth comes in the unit of the depth it was given
         if scale is not None or count == 1:
             return scale
         grid = (output.latents.level0.shape[-2], output.latents.level0.shape[-1])
@@ -382,83 +367,3 @@ class NetworkEngine:
             self.geometry.cost.clear()
             self.synthesize(*warm_up_scene(width))
             self.clear()
-
-
-def _maps(output: GldOutput, targets: int) -> torch.Tensor:
-    """Colour, depth and confidence of the targets, (samples, T, 5, h, w)."""
-    assert output.rgb is not None
-    assert output.depth is not None
-    rgb = output.rgb[:, -targets:].float().clamp(0, 1)
-    depth = output.depth.depth[:, -targets:, None].float()
-    confidence = 1 - 1 / output.depth.depth_conf[:, -targets:, None].float().clamp(min=1)
-    return torch.cat([rgb, depth, confidence], dim=2).cpu()
-
-
-def _on_target(target: SynthesizedView, network: Camera, maps: torch.Tensor, scale: float | None) -> _Drawn:
-    spread, field = spread_to(target.camera, network, maps)
-    depth = spread[3] * np.float32(1.0 if scale is None else scale)
-    return _Drawn(spread[:3].transpose(1, 2, 0), depth, spread[4], field, None)
-
-
-def fit_scale(
-    targets: Sequence[SynthesizedView], inputs: NetworkInputs, maps: torch.Tensor, output: GldOutput, conditions: int
-) -> float | None:
-    """World units per unit of the network's depth, None where nothing says.
-
-    Median ratio to the geometric depth of observed pixels, or else the ratio of spreads of known and predicted camera
-    centres (GLD specification section 5.4).
-    """
-    ratios = []
-    for target, network, picture in zip(targets, inputs.targets, maps, strict=True):
-        spread, field = spread_to(target.camera, network, picture[3:4])
-        valid = field & (target.provenance == OBSERVED) & np.isfinite(target.depth) & (spread[0] > 1e-6)
-        ratios.append(target.depth[valid] / spread[0][valid])
-    joined = np.concatenate(ratios)
-    if len(joined) >= MIN_SHARED_PIXELS:
-        return float(np.median(joined))
-    if output.depth is None or output.depth.ray is None:
-        return None
-    known = inputs.world_from_cam[0, :, :3, 3].numpy()
-    size = (inputs.cond_rgb.shape[-2], inputs.cond_rgb.shape[-1])
-    predicted = cameras_from_rays(output.depth.ray[0], output.depth.ray_conf[0], size)[0][:, :3, 3].cpu().numpy()  # type: ignore[index]
-    spreads = [float(np.linalg.norm(c - c.mean(axis=0))) for c in (known, predicted)]
-    return spreads[0] / spreads[1] if min(spreads) > 1e-6 else None
-
-
-def compose(geometry: SynthesizedView, drawn: _Drawn, how: str) -> SynthesizedView:
-    """Observed pixels over the network's picture, with a soft seam; or, for ``generated``, its picture alone.
-
-    Outside the network's field the geometric fill stays, marked generated.
-    """
-    inside = drawn.field
-    fill = geometry.rgb.astype(np.float32) / 255
-    own = np.where(inside[..., None], drawn.rgb, fill)
-    own_depth = np.where(inside, drawn.depth, geometry.depth).astype(np.float32)
-    own_confidence = np.where(inside, drawn.confidence, 0.0).astype(np.float32)
-    generated = (own * 255).round().astype(np.uint8)
-    std = geometry.depth_std
-    if drawn.depth_std is not None:
-        std = np.where(inside, drawn.depth_std, 0.0).astype(np.float32)
-    if how == "generated":
-        provenance = np.full(geometry.provenance.shape, GENERATED, np.uint8)
-        return replace(
-            geometry,
-            rgb=generated,
-            generated=generated,
-            depth=own_depth,
-            confidence=own_confidence,
-            provenance=provenance,
-            depth_std=std,
-        )
-    observed = geometry.provenance == OBSERVED
-    distance = cv2.distanceTransform(observed.astype(np.uint8), cv2.DIST_L2, 3)
-    alpha = np.clip(distance / FEATHER_PX, 0, 1)[..., None]  # real pixels fade out inside their own border only
-    rgb = (np.where(observed[..., None], alpha * fill + (1 - alpha) * own, own) * 255).round().astype(np.uint8)
-    return replace(
-        geometry,
-        rgb=rgb,
-        generated=generated,
-        depth=np.where(observed, geometry.depth, own_depth).astype(np.float32),
-        confidence=np.where(observed, geometry.confidence, own_confidence).astype(np.float32),
-        depth_std=std if std is None or geometry.depth_std is None else np.where(observed, geometry.depth_std, std),
-    )

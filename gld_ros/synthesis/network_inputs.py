@@ -16,7 +16,7 @@ from gld_ros.model.config import ModelConfig
 from gld_ros.model.known_depth import KnownDepth
 from gld_ros.model.preprocess import preprocess, preprocess_intrinsics
 from gld_ros.synthesis.gld import GldRequest
-from gld_ros.synthesis.types import OBSERVED, PosedView, SynthesizedView
+from gld_ros.synthesis.types import PosedView, SynthesizedView
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,7 +56,7 @@ class Guess:
     """What geometry knows of every view at the network's size, condition views first."""
 
     rgb: torch.Tensor  # (1, V, 3, H, W)
-    coverage: torch.Tensor  # (1, V, H, W) confidence in the guess, in [0, 1]
+    coverage: torch.Tensor  # (1, V, H, W) weight of real pixels in it, in [0, 1]
     depth: KnownDepth  # (1, V, H, W) in world units
     cond_depth: KnownDepth  # (1, C, H, W) in world units
 
@@ -65,7 +65,7 @@ def geometric_guess(inputs: NetworkInputs, depths: Sequence[ViewDepth], targets:
     """The classical engine's work as the network's input.
 
     Condition views are their own guess with the depth that was found for them; targets are the composed classical
-    pictures, known as far as they were observed.
+    pictures with their depth. Nothing is hidden from the network: it is told how far to trust each pixel.
     """
     count = inputs.cond_rgb.shape[1]
     height, width = inputs.cond_rgb.shape[-2:]
@@ -76,21 +76,23 @@ def geometric_guess(inputs: NetworkInputs, depths: Sequence[ViewDepth], targets:
         both = sample(torch.stack([depth.inverse, depth.confidence]).cpu(), x[None], y[None], "nearest")[:, 0]
         own_depth.append(1.0 / both[0].clamp(min=1e-6))
         own_trust.append(both[1])
-    pictures, seen_depth, seen_trust = [], [], []
+    pictures, seen_depth, seen_trust, coverage = [], [], [], []
     for view, network in zip(targets, inputs.targets, strict=True):
         rgb, _ = preprocess(view.rgb, view.camera.K, (width, height))
         pictures.append(torch.from_numpy(rgb).permute(2, 0, 1).float() / 255)
         x, y = same_pose_positions(network, view.camera)
-        trust = np.where((view.provenance == OBSERVED) & np.isfinite(view.depth), view.confidence, 0)
-        maps = np.stack([np.nan_to_num(view.depth, nan=1.0), trust.astype(np.float32)])
+        known = np.zeros_like(view.confidence) if view.known is None else view.known
+        trust = np.where(np.isfinite(view.depth), view.confidence * (known > 0), 0)
+        maps = np.stack([np.nan_to_num(view.depth, nan=1.0), trust, known]).astype(np.float32)
         found = sample(torch.from_numpy(maps), x[None], y[None], "nearest")[:, 0]
         seen_depth.append(found[0])
         seen_trust.append(found[1])
+        coverage.append(found[2])
     cond = KnownDepth(torch.stack(own_depth)[None], torch.stack(own_trust)[None])
     seen = KnownDepth(torch.stack(seen_depth)[None], torch.stack(seen_trust)[None])
     return Guess(
         torch.cat([inputs.cond_rgb, torch.stack(pictures)[None]], 1),
-        torch.cat([torch.ones(1, count, height, width), seen.confidence], 1),
+        torch.cat([torch.ones(1, count, height, width), torch.stack(coverage)[None]], 1),
         KnownDepth(torch.cat([cond.depth, seen.depth], 1), torch.cat([cond.confidence, seen.confidence], 1)),
         cond,
     )

@@ -63,6 +63,7 @@ class SynthesizedView:
     confidence: NDArray[np.float32]  # (H, W) in [0, 1]
     provenance: NDArray[np.uint8]  # (H, W) UNKNOWN, GENERATED or OBSERVED
     depth_std: NDArray[np.float32] | None = None  # (H, W) over samples, where num_samples > 1
+    known: NDArray[np.float32] | None = None  # (H, W) weight of real pixels in the geometric picture, in [0, 1]
 
 
 @dataclass(frozen=True, eq=False)
