@@ -233,7 +233,8 @@ def warp_guess(
 ) -> tuple[Latents | None, Tensor | None]:
     """Latents of what geometry shows in every view, and how much of each patch it shows at all (B, V, h, w).
 
-    Condition views are their own pictures; without depth there is no guess and the transformer runs as plain GLD.
+    Condition views are their own pictures; without depth there is no guess and the transformer runs as plain GLD. In a
+    batch scenes without any depth get zeros, which is what such a request gives.
     known: depth of the condition views in the unit of the poses; scale: (B, 1, 1, 1) network units of that.
     """
     if known is None:
@@ -246,7 +247,9 @@ def warp_guess(
     )
     share = nn.functional.avg_pool2d(warped.seen.float(), model.config.encoder.patch)
     own = torch.ones_like(share[:, :1]).expand(-1, batch.cond_num, -1, -1)
-    return model.encode(pictures, depth), torch.cat([own, share], dim=1)
+    given = (known.confidence > 0).flatten(1).any(1).to(share.dtype).view(-1, 1, 1, 1)
+    guess, coverage = model.encode(pictures, depth), torch.cat([own, share], dim=1) * given
+    return Latents(*(z * given.unsqueeze(-1) for z in (guess.level0, guess.level1))), coverage
 
 
 @dataclass(frozen=True, eq=False)
