@@ -19,8 +19,9 @@ from gld_ros.geometry.forward_warp import forward_warp
 from gld_ros.geometry.images import resize_area, resize_depth
 from gld_ros.model.encoder import grid_of
 from gld_ros.synthesis.classical import ClassicalEngine
-from gld_ros.synthesis.network import MAX_CONDITIONS, NetworkEngine
+from gld_ros.synthesis.network import NetworkEngine
 from gld_ros.synthesis.network_inputs import best_size, network_inputs, spread_to
+from gld_ros.synthesis.plan import MAX_CONDITIONS
 from gld_ros.synthesis.types import Engine, PosedView, Result
 
 # in the order of tables; the engine's own first. "@N" behind generated and plain: the network alone at N updates

@@ -27,7 +27,7 @@ from gld_ros.model.known_depth import KnownDepth
 from gld_ros.model.rays import cameras_from_rays
 from gld_ros.synthesis.features import depth_on
 from gld_ros.synthesis.gld import GldRequest, decode_depth, generate, in_network_units
-from gld_ros.synthesis.network import MAX_CONDITIONS, NetworkEngine
+from gld_ros.synthesis.network import NetworkEngine
 from gld_ros.synthesis.network_inputs import (
     best_size,
     geometric_guess,
@@ -37,6 +37,7 @@ from gld_ros.synthesis.network_inputs import (
     spread_to,
     with_guess,
 )
+from gld_ros.synthesis.plan import MAX_CONDITIONS
 from gld_ros.synthesis.types import PosedView, SynthesizedView
 
 FEW, MANY = 1, 4  # updates

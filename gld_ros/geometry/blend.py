@@ -10,7 +10,6 @@ import torch
 import torch.nn.functional as F
 
 from gld_ros.geometry.camera import Camera
-from gld_ros.geometry.carving import seen_through
 from gld_ros.geometry.fill import pull_push
 from gld_ros.geometry.plane_sweep import inside, project, sample
 from gld_ros.geometry.target_depth import TargetDepth, nearness
@@ -31,7 +30,6 @@ class Blend:
     inverse: torch.Tensor  # (H, W) inverse depth, filled
     confidence: torch.Tensor  # (H, W) in [0, 1]
     observed: torch.Tensor  # (H, W) bool
-    seen_through: torch.Tensor  # (H, W) bool: a view has seen through this point
     known: torch.Tensor  # (H, W) in [0, 1]: weight of real pixels in the picture
 
 
@@ -84,8 +82,8 @@ def blend(
         theirs = sample(torch.stack([depth.inverse, depth.confidence]), x, y, "nearest")[:, 0]
         apart = (there[0] - theirs[0]) / agreement_scale(depth, target)
         agrees = torch.exp(-((apart / 2) ** 2) / 2) * seen
-        fine = camera.resized(picture.shape[2], picture.shape[1])
-        fx, fy, _ = project(target, fine, inverse[None])
+        wide, high = picture.shape[2] / camera.width, picture.shape[1] / camera.height
+        fx, fy = x.add_(0.5).mul_(wide).sub_(0.5), y.add_(0.5).mul_(high).sub_(0.5)  # the same field on a finer grid
         colours.append(sample(picture, fx, fy)[:, 0] * torch.exp(-gain)[:, None, None])
         weights.append((agrees * (0.3 + theirs[1]) + 1e-3 * seen) * close)
         supports.append(agrees * theirs[1])
@@ -113,7 +111,6 @@ def blend(
         inverse,
         confidence,
         observed,
-        seen_through(target, depths, inverse),
         weight_known,
     )
 

@@ -17,7 +17,7 @@ from gld_ros.geometry.camera import Camera
 from gld_ros.geometry.fill import smooth_fill
 from gld_ros.geometry.target_depth import TargetDepth, refine, sweep_target
 from gld_ros.geometry.view_depth import ViewDepth
-from gld_ros.synthesis.clouds import clouds_of
+from gld_ros.synthesis.clouds import carved_clouds
 from gld_ros.synthesis.keyframe_cache import KeyframeCache, KeyframeSet
 from gld_ros.synthesis.presets import FASTEST, PRESETS, ClassicalPreset, CostModel, work_camera
 from gld_ros.synthesis.types import (
@@ -103,7 +103,6 @@ class ClassicalEngine:
             self.cost.learn("sweep", units, seconds["depth"])
 
         results: list[SynthesizedView] = []
-        blends: list[Blend | None] = []
         for i, target in enumerate(request.targets):
             began = time.perf_counter()
             if began > deadline:
@@ -112,12 +111,9 @@ class ClassicalEngine:
                 )
                 message += "ask for fewer views or more time"
                 results.append(empty_view(target, message, Status.BUDGET_EXCEEDED))
-                blends.append(None)
                 continue
             report("target", i, len(request.targets))
-            made, picture = self._target(target, views, keyframes, preset, request)
-            results.append(made)
-            blends.append(picture)
+            results.append(self._target(target, views, keyframes, preset, request))
             units = self.cost.target_units(target, len(views), preset)
             self.cost.learn("target", units, time.perf_counter() - began)
         seconds["targets"] = time.perf_counter() - start - seconds["depth"]
@@ -127,11 +123,7 @@ class ClassicalEngine:
             notes.append(
                 "scale is not metric: " + ("poses are not metric" if has_scale else "no baseline and no sensor depth")
             )
-        clouds = None
-        if request.clouds and has_scale:
-            clouds = clouds_of(results, [b.seen_through.cpu().numpy() if b else None for b in blends])
-        elif request.clouds:
-            notes.append("no clouds: without a baseline or sensor depth they would have no shape")
+        clouds = carved_clouds(results, keyframes.depths) if wants_clouds(views, request, notes) else None
         seconds["total"] = time.perf_counter() - start
         good = any(v.status == Status.OK for v in results)
         return Result(
@@ -199,12 +191,12 @@ class ClassicalEngine:
         keyframes: KeyframeSet,
         preset: ClassicalPreset,
         request: Request,
-    ) -> tuple[SynthesizedView, Blend | None]:
+    ) -> SynthesizedView:
         work = work_camera(target, preset.work_px)
         near_far = self.cache.depth_range(work, views, keyframes.points)
         swept = sweep_target(work, keyframes.depths, keyframes.gains, near_far, preset.planes)
         if float((swept.expected_seen > 0.5).float().mean()) < MIN_SEEN_FRACTION:
-            return empty_view(target, NOTHING_SEEN), None
+            return empty_view(target, NOTHING_SEEN)
         inverse, sure = swept.inverse, swept.confidence
         guide = swept.expected_rgb
         filled = smooth_fill(inverse[None], sure[None] ** 2 + 1e-5, guide[None], strength=100.0, edge=0.1)[0]
@@ -214,8 +206,8 @@ class ClassicalEngine:
         inverse = refine(target, keyframes.depths, inverse)
         final = self._blend(target, views, keyframes, swept, inverse)
         if float((final.confidence > ANY_SUPPORT).float().mean()) < MIN_SEEN_FRACTION:
-            return empty_view(target, NOTHING_SEEN), None
-        return view_of(target, final, swept, request), final
+            return empty_view(target, NOTHING_SEEN)
+        return view_of(target, final, swept, request)
 
     def _blend(
         self,
@@ -248,6 +240,14 @@ def _has_scale(views: Sequence[PosedView]) -> bool:
     centres = np.array([v.camera.centre for v in views])
     spread = float(np.linalg.norm(centres - centres[0], axis=1).max())
     return spread > SCALE_BASELINE or any(has_depth(v) for v in views)
+
+
+def wants_clouds(views: Sequence[PosedView], request: Request, notes: list[str]) -> bool:
+    """Whether clouds were asked for and can be made; a note says why not."""
+    if request.clouds and not _has_scale(views):
+        notes.append("no clouds: without a baseline or sensor depth they would have no shape")
+        return False
+    return request.clouds
 
 
 def check_request(views: Sequence[PosedView], request: Request) -> None:

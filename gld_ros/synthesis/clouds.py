@@ -5,11 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from gld_ros.errors import Status
+from gld_ros.geometry.carving import seen_through
 from gld_ros.geometry.cloud import backproject_planes
+from gld_ros.geometry.view_depth import ViewDepth
 from gld_ros.synthesis.types import GENERATED, OBSERVED, Cloud, SynthesizedView
+
+NEAREST = 1e-6  # world units: keeps inverse depths finite
 
 
 def clouds_of(views: Sequence[SynthesizedView], seen_through: Sequence[NDArray | None]) -> tuple[Cloud, Cloud]:
@@ -29,6 +34,19 @@ def clouds_of(views: Sequence[SynthesizedView], seen_through: Sequence[NDArray |
                 keep &= ~through
             found.append(_pick(view, planes, np.flatnonzero(keep)))
     return _join(parts[OBSERVED]), _join(parts[GENERATED])
+
+
+def carved_clouds(views: Sequence[SynthesizedView], depths: Sequence[ViewDepth]) -> tuple[Cloud, Cloud]:
+    """``clouds_of`` without generated points that the real views have seen through; ``depths``: theirs."""
+    device = depths[0].inverse.device
+    through: list[NDArray | None] = []
+    for view in views:
+        if view.status != Status.OK:
+            through.append(None)
+            continue
+        inverse = torch.from_numpy(1.0 / np.maximum(view.depth, NEAREST)).to(device)
+        through.append(seen_through(view.camera, depths, inverse).cpu().numpy())
+    return clouds_of(views, through)
 
 
 def _pick(view: SynthesizedView, planes: Sequence[NDArray], pixels: NDArray) -> Cloud:

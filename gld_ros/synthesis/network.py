@@ -12,19 +12,16 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from gld_ros.errors import GldError, Status
-from gld_ros.geometry.camera import Camera
-from gld_ros.geometry.carving import seen_through
 from gld_ros.geometry.view_depth import ViewDepth
 from gld_ros.model.accelerate import Acceleration, accelerate, check_finite, refuses_out_of_memory
 from gld_ros.model.checkpoint import ModelFile
 from gld_ros.model.gld_model import Latents
 from gld_ros.model.precision import dtype_for
 from gld_ros.synthesis.budget import SLACK, Deadline, NetworkCosts, Work, fit_updates
-from gld_ros.synthesis.classical import ClassicalEngine, check_request
-from gld_ros.synthesis.clouds import clouds_of
+from gld_ros.synthesis.classical import ClassicalEngine, check_request, wants_clouds
+from gld_ros.synthesis.clouds import carved_clouds
 from gld_ros.synthesis.compose import Drawn, compose, fit_scale, on_target, target_maps
 from gld_ros.synthesis.features import FeatureCache
 from gld_ros.synthesis.gld import GldOutput, GldRequest, decode_depth, generate, synchronise
@@ -35,6 +32,7 @@ from gld_ros.synthesis.network_inputs import (
     network_inputs,
     with_guess,
 )
+from gld_ros.synthesis.plan import MAX_CONDITIONS, Planner
 from gld_ros.synthesis.presets import NetworkPreset, network_presets
 from gld_ros.synthesis.streams import Streams, warm
 from gld_ros.synthesis.types import (
@@ -49,9 +47,7 @@ from gld_ros.synthesis.types import (
 from gld_ros.synthesis.warm_up import FIRST_PX, MEASURED_PX, warm_up_scene
 
 log = logging.getLogger(__name__)
-MAX_CONDITIONS = 4  # released models were trained with 1 to 4
 LAZY_BYTES = 512 << 20  # larger files keep their transformers on disk until a stage needs them
-LEAST_SHARE = 0.5  # of its updates that a preset is run with before a faster one is taken
 SAMPLES_PER_RUN = 4  # drawn in one batch, which bounds memory
 
 
@@ -101,13 +97,14 @@ class NetworkEngine:
         self._features = FeatureCache()
         self._streams = Streams()
         self._costs = NetworkCosts(file.config, self.geometry.cost)
+        self.planner = Planner(file.config, self.presets, self.geometry, self._costs)
         self._compiled = acceleration.compiles_on(self.device)
         self._notes: tuple[str, ...] = ()
         self._notes = accelerate(self.model, acceleration, self._warm_up)
 
     def prepare(self, views: Sequence[PosedView], preset: str = "balanced") -> None:
         """Depth of the views ahead of requests; see ``types.Engine``."""
-        self.geometry.prepare(views, self._preset(preset).geometry)
+        self.geometry.prepare(views, self.planner.preset(preset).geometry)
 
     def forget(self, keys: Sequence[str]) -> None:
         """Drop what is cached for these views."""
@@ -135,10 +132,9 @@ class NetworkEngine:
         start = time.perf_counter()
         check_request(views, request)
         notes = list(self._notes)
-        name, preset = self._plan(views, request, notes)
-        base = self.geometry.synthesize(
-            views, replace(request, preset=preset.geometry, time_budget_s=0.0), progress, cancelled
-        )
+        name, preset = self.planner.choose(views, request, notes)
+        asked = replace(request, preset=preset.geometry, time_budget_s=0.0, clouds=False)  # of the finished views
+        base = self.geometry.synthesize(views, asked, progress, cancelled)
         usable = [i for i, v in enumerate(base.views) if v.status == Status.OK]
         if not usable:
             return replace(base, model=self.name)
@@ -150,10 +146,9 @@ class NetworkEngine:
         ends = start + request.time_budget_s if request.time_budget_s > 0 else float("inf")
 
         finished = list(base.views)
-        through: list[NDArray | None] = [None] * len(finished)
         seconds = dict(base.seconds)
         scales, updates = [], []
-        parts = self._parts(len(views), usable)
+        parts = self.planner.parts(len(views), usable)
         for done, part in enumerate(parts):
             targets = [base.views[i] for i in part]
             run = _Run(preset, views[:MAX_CONDITIONS], depths[:MAX_CONDITIONS], targets, request, seed, ends)
@@ -167,13 +162,11 @@ class NetworkEngine:
             updates.append(made.updates)
             for i, picture in zip(part, made.pictures, strict=True):
                 finished[i] = compose(base.views[i], picture, request.compose)
-                inverse = torch.from_numpy(1.0 / np.maximum(finished[i].depth, 1e-6)).to(self.device)
-                through[i] = seen_through(finished[i].camera, depths, inverse).cpu().numpy()
             made.seconds["compose"] += time.perf_counter() - began
             self._costs.learn(made.preset, self._work(run), made.updates, made.seconds)
             for stage, taken in made.seconds.items():
                 seconds[stage] = seconds.get(stage, 0.0) + taken
-        clouds = clouds_of(finished, through) if base.points_observed is not None else None  # geometry's own rule
+        clouds = carved_clouds(finished, depths) if wants_clouds(views, request, notes) else None
         seconds["total"] = time.perf_counter() - start
         seconds["network"] = seconds["total"] - base.seconds["total"]
         fitted = all(s is not None for s in scales)
@@ -195,63 +188,8 @@ class NetworkEngine:
             notes=tuple(dict.fromkeys(notes)),
         )
 
-    def expected_seconds(self, views: Sequence[PosedView], request: Request, preset: NetworkPreset) -> float:
-        """What ``synthesize`` will take with this preset, from what earlier work took on this machine."""
-        total = self.geometry.expected_seconds(views, request.targets, preset.geometry)
-        for part in self._parts(len(views), list(range(len(request.targets)))):
-            total += self._costs.seconds(preset, self._work_of(views, [request.targets[i] for i in part], request))
-        return total
-
-    def _plan(self, views: Sequence[PosedView], request: Request, notes: list[str]) -> tuple[str, NetworkPreset]:
-        """The preset asked for, or as much of it or of a faster one as fits. Raises BUDGET_EXCEEDED below the floor."""
-        asked, budget = self._preset(request.preset), request.time_budget_s
-        if budget <= 0:
-            return request.preset, asked
-
-        def fits(preset: NetworkPreset) -> bool:
-            return SLACK * self.expected_seconds(views, request, preset) <= budget
-
-        names = list(self.presets)[list(self.presets).index(request.preset) :]
-        for name in names:
-            preset = self.presets[name]
-            fewest = 1 if name == names[-1] else math.ceil(LEAST_SHARE * (preset.level1.points - 1))
-            fitting = fit_updates(preset, fits, fewest)
-            if fitting is not None:
-                if fitting != asked:
-                    ran = fitting.level1.points - 1
-                    notes.append(f"preset {name} with {ran} updates instead of {request.preset} to keep {budget:g} s")
-                return name, fitting
-        floor = SLACK * self.expected_seconds(views, request, self.presets[names[-1]].with_updates(1))
-        raise GldError(
-            f"time_budget {budget:g} s is below the floor of {floor:.2g} s for {len(request.targets)} views "
-            f"with preset {names[-1]}: ask for fewer views or more time",
-            Status.BUDGET_EXCEEDED,
-        )
-
-    def _preset(self, name: str) -> NetworkPreset:
-        if name not in self.presets:
-            raise GldError(f"preset '{name}' is unknown: use one of {', '.join(self.presets)}")
-        return self.presets[name]
-
-    def _parts(self, conditions: int, targets: list[int]) -> list[list[int]]:
-        """Targets that are made in one run of the network."""
-        per_run = max(1, self.model.config.trained_views - min(conditions, MAX_CONDITIONS))
-        return [targets[first : first + per_run] for first in range(0, len(targets), per_run)]
-
     def _work(self, run: _Run) -> Work:
-        return self._work_of(run.views, [t.camera for t in run.targets], run.request)
-
-    def _work_of(self, views: Sequence[PosedView], targets: Sequence[Camera], request: Request) -> Work:
-        config = self.model.config
-        width, height = best_size(config.trained_sizes, targets[0])
-        conditions = min(len(views), MAX_CONDITIONS)
-        return Work(
-            to_encode=conditions + (len(targets) if config.level1.warp_channels else 0),
-            views=conditions + len(targets),
-            samples=request.num_samples,
-            tokens=(width // config.encoder.patch) * (height // config.encoder.patch),
-            pixels=sum(t.width * t.height for t in targets),
-        )
+        return self.planner.work(len(run.views), [t.camera for t in run.targets], run.request.num_samples)
 
     def _least_seconds(self, run: _Run) -> float:
         return self._costs.seconds(run.preset.with_updates(1), self._work(run))

@@ -55,11 +55,11 @@ def scene(engine: NetworkEngine) -> Scene:
 
 def test_costs_are_known_once_the_engine_is_loaded(engine: NetworkEngine, scene: Scene) -> None:
     views, request = scene
-    expected = [engine.expected_seconds(views, request, p) for p in engine.presets.values()]
+    expected = [engine.planner.expected_seconds(views, request, p) for p in engine.presets.values()]
     assert expected == sorted(expected, reverse=True)
     assert expected[-1] > 1e-3
     engine.prepare(views, "fast")
-    assert engine.expected_seconds(views, request, engine.presets["fast"]) < expected[-1]  # depth is there now
+    assert engine.planner.expected_seconds(views, request, engine.presets["fast"]) < expected[-1]  # depth is there now
 
 
 def test_budget_below_the_floor_is_refused_unrun(engine: NetworkEngine, scene: Scene) -> None:
@@ -105,10 +105,10 @@ def test_preset_and_updates_that_fit(
     name: str,
     updates: int,
 ) -> None:
-    monkeypatch.setattr(engine, "expected_seconds", lambda _views, _request, preset: cost_by_updates(preset))
+    monkeypatch.setattr(engine.planner, "expected_seconds", lambda _views, _request, preset: cost_by_updates(preset))
     notes: list[str] = []
     request = dataclasses.replace(scene[1], preset=asked, time_budget_s=seconds)
-    chosen, preset = engine._plan(scene[0], request, notes)
+    chosen, preset = engine.planner.choose(scene[0], request, notes)
     assert (chosen, preset.level1.points - 1) == (name, updates)
     assert bool(notes) == (preset != engine.presets[asked])
 

@@ -14,8 +14,8 @@ from gld_ros.data.scene import Scene, load_scene
 from gld_ros.errors import GldError, Status
 from gld_ros.geometry.camera import Camera
 from gld_ros.model.checkpoint import save_model
-from gld_ros.synthesis.engine import load_engine
 from gld_ros.synthesis.compose import fit_scale
+from gld_ros.synthesis.engine import load_engine
 from gld_ros.synthesis.network import NetworkEngine
 from gld_ros.synthesis.network_inputs import best_size, network_camera, network_inputs, spread_to
 from gld_ros.synthesis.types import GENERATED, OBSERVED, PosedView, Request, Result
