@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from gld_ros.geometry.camera import Camera
 from gld_ros.model.rays import cameras_from_rays
 from gld_ros.synthesis.gld import GldOutput
-from gld_ros.synthesis.network_inputs import NetworkInputs, spread_to
+from gld_ros.synthesis.network_inputs import Guess, NetworkInputs, spread_to
+from gld_ros.synthesis.seams import smooth_seams
 from gld_ros.synthesis.types import GENERATED, OBSERVED, SynthesizedView
 
 FEATHER_PX = 3.0  # blend between real and generated pixels
@@ -32,11 +33,15 @@ class Drawn:
     depth_std: NDArray[np.float32] | None
 
 
-def target_maps(output: GldOutput, targets: int) -> torch.Tensor:
-    """Colour, depth and confidence of the targets, (samples, T, 5, h, w)."""
+def target_maps(output: GldOutput, guess: Guess | None, targets: int, patch: int) -> torch.Tensor:
+    """Colour, depth and confidence of the targets, (samples, T, 5, h, w); no steps between patches in holes."""
     assert output.rgb is not None
     assert output.depth is not None
-    rgb = output.rgb[:, -targets:].float().clamp(0, 1)
+    rgb = output.rgb[:, -targets:].float()
+    if guess is not None:
+        holes = 1 - guess.coverage[0, -targets:].to(rgb.device)
+        rgb = torch.stack([smooth_seams(sample, holes, patch) for sample in rgb])
+    rgb = rgb.clamp(0, 1)
     depth = output.depth.depth[:, -targets:, None].float()
     confidence = 1 - 1 / output.depth.depth_conf[:, -targets:, None].float().clamp(min=1)
     return torch.cat([rgb, depth, confidence], dim=2).cpu()
@@ -74,15 +79,28 @@ def fit_scale(
     return spreads[0] / spreads[1] if min(spreads) > 1e-6 else None
 
 
+def continued(change: NDArray[np.float32], inside: NDArray[np.bool_]) -> NDArray[np.float32]:
+    """What the network changes (H, W, 3) inside its rectangular field, and its edge spread softly beyond."""
+    if inside.all() or not inside.any():
+        return np.where(inside[..., None], change, 0).astype(np.float32)
+    rows, columns = np.flatnonzero(inside.any(axis=1)), np.flatnonzero(inside.any(axis=0))
+    top, bottom, left, right = rows[0], rows[-1] + 1, columns[0], columns[-1] + 1
+    height, width = inside.shape
+    spread = cv2.copyMakeBorder(
+        change[top:bottom, left:right], top, height - bottom, left, width - right, cv2.BORDER_REPLICATE
+    )
+    return np.where(inside[..., None], change, cv2.GaussianBlur(spread, (0, 0), FEATHER_PX)).astype(np.float32)
+
+
 def compose(geometry: SynthesizedView, drawn: Drawn, how: str) -> SynthesizedView:
     """Real pixels over the network's picture, with a soft seam; or, for ``generated``, its picture alone.
 
     Pixels that geometry shows without being sure of their depth stay as they are, marked generated: they are right far
-    more often than a picture drawn anew. Outside the network's field the geometric fill stays, marked generated.
+    more often than a picture drawn anew. Outside the network's field the geometric fill goes on, marked generated.
     """
     inside = drawn.field
     fill = geometry.rgb.astype(np.float32) / 255
-    own = np.where(inside[..., None], drawn.rgb, fill)
+    own = np.clip(fill + continued(drawn.rgb - fill, inside), 0, 1)
     own_depth = np.where(inside, drawn.depth, geometry.depth).astype(np.float32)
     own_confidence = np.where(inside, drawn.confidence, 0.0).astype(np.float32)
     generated = (own * 255).round().astype(np.uint8)

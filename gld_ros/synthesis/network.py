@@ -264,7 +264,7 @@ class NetworkEngine:
             for stage, taken in output.seconds.items():
                 seconds[stage] = seconds.get(stage, 0.0) + taken
             composing = time.perf_counter()
-            maps = target_maps(output, len(run.targets))
+            maps = target_maps(output, guess, len(run.targets), config.encoder.patch)
             check_finite(maps, self.dtype)
             if first == 0:
                 scale = self._scale(run, inputs, maps[0], output)

@@ -57,8 +57,8 @@ def network_presets(config: ModelConfig) -> dict[str, NetworkPreset]:
     reference = NetworkPreset(plain, plain, "reference", keep_features=False, decode_conditions=True)
     own = config.sampler
     if own.points - 1 <= FEW_UPDATES:
-        # One update, as trained for, is the expected picture: the truest pixel by pixel, and soft. Several draw one of the
-        # possible pictures; a small shift gives them to small times, where detail forms.
+        # One update, as trained for, is the expected picture: the truest pixel by pixel, and soft. Several draw one of
+        # the possible pictures; a small shift gives them to small times, where detail forms.
         detail = replace(own, points=7, shift=0.5, guidance=1.0, solver="dpmpp_2m", last=0.0)
         return {
             "reference": reference,
