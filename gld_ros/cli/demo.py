@@ -13,7 +13,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from gld_ros.cli.synthesize import sized
+from gld_ros.cli.options import sized
 from gld_ros.data.scene import Scene, load_scene
 from gld_ros.geometry.camera import Camera
 from gld_ros.share import share_folder

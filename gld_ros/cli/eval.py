@@ -10,8 +10,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from gld_ros.cli import acceleration
-from gld_ros.cli.synthesize import sized
+from gld_ros.cli import options
 from gld_ros.data.scene import Scene, load_scene
 from gld_ros.errors import GldError
 from gld_ros.evaluation.bench.machine import revision
@@ -21,6 +20,7 @@ from gld_ros.evaluation.perceptual import PerceptualDistance, installed_distance
 from gld_ros.evaluation.report import metrics, text_table, write_report
 from gld_ros.evaluation.rooms import SAMPLES, RoomsEvaluation, routes
 from gld_ros.evaluation.verdicts import goal_line
+from gld_ros.geometry.camera import Camera
 from gld_ros.synthesis.engine import load_engine
 from gld_ros.synthesis.types import Engine, Progress
 
@@ -49,18 +49,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=SAMPLES,
         help="samples for the spread in the first set of test rooms, 1 = none (default: %(default)s)",
     )
-    parser.add_argument("--camera", metavar="NAME", help="image topic or camera namespace of bags")
-    parser.add_argument(
-        "--model", default="default", help="classical, tiny or a checkpoint file (default: the best shipped)"
-    )
-    parser.add_argument("--preset", default="balanced", help="reference, full, balanced or fast (default: %(default)s)")
-    parser.add_argument(
-        "--size", nargs=2, type=int, metavar=("W", "H"), help="size of the pictures (default: the target's)"
-    )
-    parser.add_argument("--seed", type=int, default=0, help="seed of what is generated (default: %(default)s)")
-    parser.add_argument("--no-depth", action="store_true", help="do not give the conditions' depth to the engine")
-    parser.add_argument("--device", default="auto", help="cpu, cuda, … (default: %(default)s)")
-    acceleration.add_arguments(parser)
+    options.add_synthesis_arguments(parser)
     parser.add_argument("--out", type=Path, required=True, help="folder for metrics.json and index.html")
 
 
@@ -78,7 +67,7 @@ def run(args: argparse.Namespace) -> int:
         for scene, name in zip(loaded, _names(loaded, args.scenes), strict=True)
         for job in _splits(scene, name, args.split)
     ]
-    engine = load_engine(args.model, args.device, acceleration.acceleration(args))
+    engine = load_engine(args.model, args.device, options.acceleration(args))
     config = EvalConfig(args.preset, args.seed, not args.no_depth)
     perceptual, backbone = installed_distance()
     sets: list[EvaluatedSet] = []
@@ -88,12 +77,13 @@ def run(args: argparse.Namespace) -> int:
     def show(progress: Progress) -> None:
         bar.set_postfix_str(f"{progress.stage} {progress.step + 1} of {progress.steps}")
 
+    def at_size(camera: Camera) -> Camera:
+        return options.sized(camera, args.size)
+
     def evaluate(scene: Scene, name: str, split: str | None) -> EvaluatedSet:
         condition, target = scene.split(split)
         bar.set_description(name)
-        made = evaluate_split(
-            scene, name, condition, target, engine, config, lambda camera: sized(camera, args.size), perceptual, show
-        )
+        made = evaluate_split(scene, name, condition, target, engine, config, at_size, perceptual, show)
         bar.update()
         return made
 

@@ -6,18 +6,19 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from gld_ros.data.scene import load_scene
+from gld_ros.cli import options
+from gld_ros.data.scene import is_bag, load_scene
 from gld_ros.errors import GldError, SceneError
 from gld_ros.ros.launch_plan import use_image_profile
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
-    parser.add_argument("scene", metavar="SCENE", help="folder with cameras.json or transforms.json, or a rosbag2")
+    parser.add_argument("scene", metavar="SCENE", help=options.SCENE_HELP)
     parser.add_argument("--camera", default="camera", help="topic prefix of a scene's frames (default: %(default)s)")
     chosen = parser.add_mutually_exclusive_group()
     chosen.add_argument(
-        "--frames", metavar="I,J,...", help="frames of the scene (or images of a bag) to show, default: all"
+        "--frames", metavar="I,J,K-L", help="frames of the scene (or images of a bag) to show, default: all"
     )
     chosen.add_argument("--split", metavar="NAME", help="show the condition frames of this split only")
     parser.add_argument("--fixed-frame", default="odom", help="TF frame of the scene's world (default: %(default)s)")
@@ -45,19 +46,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--wait", type=float, default=10.0, help="seconds to wait for subscribers (default: %(default)s)"
     )
     parser.add_argument("--ros-args", nargs=argparse.REMAINDER, default=[], help="ROS arguments: remaps, namespace")
-
-
-def is_bag(path: Path) -> bool:
-    """Whether a path is a rosbag2."""
-    return (path / "metadata.yaml").is_file() or path.suffix in (".mcap", ".db3")
-
-
-def frame_list(text: str) -> list[int]:
-    """Indices of "0,2,5"; raises SceneError naming what is not a number."""
-    try:
-        return [int(part) for part in text.split(",") if part.strip()]
-    except ValueError:
-        raise SceneError(f"--frames '{text}' must be numbers separated by commas, as in 0,2,5") from None
 
 
 def run(args: argparse.Namespace) -> int:
@@ -95,10 +83,10 @@ def run(args: argparse.Namespace) -> int:
         scene = load_scene(path)
         indices = list(range(len(scene.frames)))
         if args.frames is not None:
-            indices = frame_list(args.frames)
+            indices = options.frame_indices(args.frames, "--frames")
         elif args.split is not None:
             indices = scene.split(args.split)[0]
         if not scene.check_indices(indices, "replayed"):
-            raise SceneError("no frames to replay: --frames is empty")
+            raise SceneError(f"no frames to replay: split {args.split} has no condition frames")
         make = lambda node: ScenePlayer(node, scene, indices, settings)  # noqa: E731
     return 0 if play(make, args.ros_args) else 1

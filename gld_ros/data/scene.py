@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from gld_ros.geometry.camera import Camera
 from gld_ros.geometry.distortion import Distortion, rectify_depth, rectify_image
 from gld_ros.synthesis.types import PosedView
 
+MOST_NAMED = 8  # frames in a note
 CV_FROM_GL = np.diag([1.0, -1.0, -1.0, 1.0])  # nerfstudio cameras look along -z with y up
 
 
@@ -94,6 +95,15 @@ class Scene:
         return PosedView(f"{self.name}/{frame.name}", frame.camera, frame.load_rgb(), depth, frame.stamp_ns)
 
 
+def shared_frames_note(condition: Sequence[int], target: Sequence[int]) -> tuple[str, ...]:
+    """A note when frames are given and asked for at once: their own pictures answer them."""
+    both = sorted(set(condition) & set(target))
+    if not both:
+        return ()
+    named = ", ".join(map(str, both[:MOST_NAMED])) + (", …" if len(both) > MOST_NAMED else "")
+    return (f"{len(both)} targets are conditions as well (frame {named}): what they show was given, not synthesised",)
+
+
 def load_scene(path: str | Path, camera: str | None = None, metric: bool | None = None) -> Scene:
     """Read a scene folder or a rosbag2.
 
@@ -107,7 +117,7 @@ def load_scene(path: str | Path, camera: str | None = None, metric: bool | None 
         scene = _load_cameras_json(root)
     elif (root / "transforms.json").is_file() or root.suffix == ".json":
         scene = _load_nerfstudio(root if root.is_file() else root / "transforms.json")
-    elif (root / "metadata.yaml").is_file() or root.suffix in (".mcap", ".db3"):
+    elif is_bag(root):
         from gld_ros.data.bag import load_bag  # needs the optional rosbags package
 
         scene = load_bag(root, camera)
@@ -115,9 +125,15 @@ def load_scene(path: str | Path, camera: str | None = None, metric: bool | None 
         raise SceneError(f"{root} holds no cameras.json, transforms.json or rosbag2 metadata.yaml: not a scene")
     if not scene.frames:
         raise SceneError(f"scene {root} has no frames: nothing to do")
-    if metric is None or metric == scene.metric:
-        return scene
-    return Scene(scene.name, scene.frames, metric, scene.splits, scene.notes)
+    notes = scene.notes
+    if camera is not None and not is_bag(root):
+        notes += (f"camera '{camera}' is ignored: it chooses among the cameras of a bag, and {root} is a folder",)
+    return replace(scene, metric=scene.metric if metric is None else metric, notes=notes)
+
+
+def is_bag(root: Path) -> bool:
+    """Whether a path is a rosbag2."""
+    return (root / "metadata.yaml").is_file() or root.suffix in (".mcap", ".db3")
 
 
 def _read_json(path: Path) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from gld_ros.data.scene import Scene
+from gld_ros.data.scene import Scene, shared_frames_note
 from gld_ros.errors import GldError, SceneError, Status
 from gld_ros.evaluation.metrics import depth_errors, gradient_energy, psnr, sharpness, ssim
 from gld_ros.evaluation.perceptual import PerceptualDistance
@@ -122,7 +122,7 @@ def evaluate_split(
     and with the classical engine's views of the targets, while depth is still cached. Raises SceneError when no target
     has a picture.
     """
-    notes: list[str] = list(scene.notes)
+    notes: list[str] = [*scene.notes, *shared_frames_note(condition, target)]
     truths: dict[int, NDArray[np.uint8]] = {}
     for i in scene.check_indices(target, "target"):
         try:

@@ -14,6 +14,7 @@ from rclpy.node import Node
 from rclpy.qos import QoSProfile
 from sensor_msgs.msg import CameraInfo, Image
 from tf2_msgs.msg import TFMessage
+from tqdm import tqdm
 
 from gld_ros.data.scene import Scene
 from gld_ros.geometry.camera import invert_rigid
@@ -100,9 +101,11 @@ class ScenePlayer:
             self._node.get_logger().warning(
                 f"nobody subscribes to {self._image.topic_name} yet, playing anyway after {self._settings.wait_s:g} s"
             )
+        said = f"playing {len(self._indices)} frames at {self._settings.rate:g} Hz"
+        self._node.get_logger().info(said + (", again and again" if self._settings.loop else ""))
         moment = time.monotonic()
         while True:
-            for index in self._indices:
+            for index in tqdm(self._indices, unit="frame", leave=False, disable=None):
                 self._send(index)
                 moment += 1.0 / self._settings.rate
                 self._pacer.until(moment)

@@ -15,6 +15,7 @@ from typing import Any
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSProfile
 from rosgraph_msgs.msg import Clock
+from tqdm import tqdm
 
 from gld_ros.errors import SceneError
 from gld_ros.geometry.transform_tree import NS
@@ -23,6 +24,7 @@ from gld_ros.ros.replay import Pacer, ReplaySettings
 
 TF_TYPE = "tf2_msgs/msg/TFMessage"
 CLOCK_PERIOD_NS = 5_000_000
+SHOWN_S = 0.1  # of the bag, between two updates of the progress bar
 
 
 def message_class(name: str) -> Any | None:
@@ -110,6 +112,8 @@ class BagPlayer:
         if not self._pacer.subscribers(needed, self._settings.wait_s):
             topics = ", ".join(publisher.topic_name for publisher in needed)
             self._node.get_logger().warning(f"not everything of {topics} has subscribers, playing anyway")
+        said = f"playing {len(self._publishers)} topics at {self._settings.rate:g} x the bag's speed"
+        self._node.get_logger().info(said + (", again and again" if self._settings.loop else ""))
         while True:
             self._play_once()
             if not self._settings.loop:
@@ -118,11 +122,14 @@ class BagPlayer:
     def _play_once(self) -> None:
         began, first, ticked = time.monotonic(), None, 0
         now = self._node.get_clock().now().nanoseconds
-        with self._open() as reader:
+        with self._open() as reader, tqdm(unit="s", leave=False, disable=None) as bar:
+            bar.total = round(reader.duration / NS, 1)
             for connection, stamp, raw in reader.messages():
                 if connection.topic not in self._publishers:
                     continue
                 first = stamp if first is None else first
+                if bar.n + SHOWN_S <= (played := (stamp - first) / NS):
+                    bar.update(round(played - bar.n, 1))
                 self._pacer.until(began + (stamp - first) / NS / self._settings.rate)
                 if self._clock is not None and stamp - ticked >= CLOCK_PERIOD_NS:
                     self._clock.publish(Clock(clock=time_message(stamp)))

@@ -171,7 +171,7 @@ def test_bag_with_its_own_time_drives_a_node_on_simulated_time(tmp_path):
     [
         (("nowhere",), "nowhere"),
         (("{scene}", "--frames", "0,x"), "0,x"),
-        (("{scene}", "--frames", "7"), "7"),
+        (("{scene}", "--frames", "0-7"), "frame 3"),
         (("{scene}", "--split", "none"), "none"),
         (("{scene}", "--rate", "0"), "--rate"),
     ],

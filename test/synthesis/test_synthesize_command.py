@@ -118,6 +118,16 @@ def test_poses_without_unit_are_said_so(tmp_path, capsys):
     assert "not metric" in capsys.readouterr().out
 
 
+def test_what_has_no_effect_is_said_in_log_and_result(room, tmp_path, capsys):
+    frames = ("--condition", "0,2", "--target", "2", "--preset", "fast")
+    assert synthesize(room, tmp_path, *frames, "--camera", "/front") == 0
+    notes = json.loads((tmp_path / "result.json").read_text())["notes"]
+    said = capsys.readouterr().out
+    for named in ("camera '/front' is ignored", "frame 2): what they show was given"):
+        assert any(named in note for note in notes)
+        assert named in said
+
+
 def test_a_view_of_nothing_has_its_status(tmp_path, capsys):
     room = planes.write_folder(tmp_path / "room")
     data = json.loads((room / "cameras.json").read_text())
