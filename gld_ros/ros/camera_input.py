@@ -39,6 +39,7 @@ class Counters:
     familiar: int = 0  # nothing new to see: not decoded
     kept: int = 0
     no_transform: int = 0
+    last_no_transform: str = ""
     bad: int = 0  # malformed, unknown encoding, wrong size, bad stamp
     last_error: str = ""
     callback: Durations = field(default_factory=Durations)  # what the executor's thread spends on an image

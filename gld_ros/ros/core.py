@@ -13,7 +13,7 @@ from gld_ros.ros.keyframes import KeyframeSettings, KeyframeStore, select_for
 from gld_ros.ros.settings import Settings
 from gld_ros.ros.transforms import Transforms
 from gld_ros.ros.worker import Job, Worker
-from gld_ros.synthesis.types import Engine, PosedView, Result
+from gld_ros.synthesis.types import PREPARING, Engine, PosedView, Progress, Result
 
 MB = 1 << 20
 WARN_PERIOD_S = 5.0
@@ -46,6 +46,7 @@ class Core:
         self._prepared: set[str] = set()
         self._removed: list[str] = []
         self.problems: dict[str, str] = {}  # the last one of each camera, in words
+        self._said_preparing = False
         self._warned: dict[str, float] = {}
         self._lock = threading.Lock()
         self.store = KeyframeStore(self._keyframe_settings(), self._on_removed)
@@ -130,6 +131,15 @@ class Core:
                 self._prepared.add(frame.view.key)
         self.measured.prepare_seconds.append(time.monotonic() - started)
         return True
+
+    def note_progress(self, progress: Progress) -> None:
+        """Say once why the first answer takes longer."""
+        if progress.stage == PREPARING and not self._said_preparing:
+            self._said_preparing = True
+            self.node.get_logger().info(
+                f"a request prepares its {progress.steps} keyframes first and takes longer for it: their depth is computed "
+                "once, ahead of requests where parameter prepare is true and time allows"
+            )
 
     def record(self, result: Result, views: list[PosedView]) -> None:
         """Keep what diagnostics and the keyframe markers show of a synthesis."""

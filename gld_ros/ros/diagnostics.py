@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import resource
 import time
+from collections import deque
 from collections.abc import Sequence
 
 import numpy as np
@@ -22,6 +23,8 @@ from gld_ros.ros.streaming import VirtualCamera
 OK, WARN, ERROR = DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.ERROR
 USED, UNUSED = (0.1, 0.8, 0.2), (0.3, 0.5, 0.9)
 FRUSTUM_DEPTH_M = 0.25
+TF_PERIOD_S = 10.0  # over which images dropped for want of TF are counted
+MOST_DROPPED = 0.2  # share of them above which a camera is not OK
 
 
 def _status(name: str, level: bytes, message: str, values: dict[str, object]) -> DiagnosticStatus:
@@ -36,6 +39,7 @@ class Reporter:
     def __init__(self, node_name: str) -> None:
         self._node_name = node_name
         self._before: dict[str, tuple[float, int]] = {}
+        self._history: dict[str, deque[tuple[float, int]]] = {}
 
     def _rate(self, key: str, count: int) -> float:
         now = time.monotonic()
@@ -43,10 +47,24 @@ class Reporter:
         self._before[key] = (now, count)
         return (count - before) / (now - at) if now > at else 0.0
 
+    def _since(self, key: str, count: int) -> int:
+        """How much a counter rose in the last TF_PERIOD_S, at least since the last call."""
+        now = time.monotonic()
+        past = self._history.setdefault(key, deque([(now, 0)]))
+        if count < past[-1][1]:  # counting began anew: the node was activated again
+            past.clear()
+            past.append((now, 0))
+        past.append((now, count))
+        while len(past) > 2 and past[1][0] <= now - TF_PERIOD_S:
+            past.popleft()
+        return count - past[0][1]
+
     def camera(self, camera: CameraInput, now_ns: int, silence_s: float) -> DiagnosticStatus:
         """One real camera."""
         c = camera.counters
         rate = self._rate(f"in {camera.name}", c.received)
+        lost = self._since(f"lost {camera.name}", c.no_transform)
+        used = lost + self._since(f"used {camera.name}", c.kept + c.familiar + c.bad)
         stamp = camera.heard["image"].stamp_ns
         silent = camera.silent(silence_s)
         level, message = OK, f"{rate:.1f} Hz"
@@ -54,6 +72,12 @@ class Reporter:
             level, message = ERROR, "no data on " + ", ".join(heard.topic for heard in silent)
         elif c.last_error and not c.kept:
             level, message = WARN, c.last_error
+        elif used and lost > MOST_DROPPED * used:
+            level = WARN
+            message = (
+                f"{lost} of the last {used} images dropped for TF: {c.last_no_transform}; publish TF of an image's "
+                "stamp within tf_timeout, or raise tf_timeout"
+            )
         skew = camera.skew_s()
         return _status(
             f"{self._node_name}: camera {camera.name}",

@@ -79,7 +79,7 @@ class Inputs:
             if problem is not None and now - arrived > timeout:
                 camera.discard(message)
                 camera.counters.no_transform += 1
-                camera.counters.last_error = problem
+                camera.counters.last_error = camera.counters.last_no_transform = problem
                 self._warn(camera, f"dropped an image after tf_timeout {timeout:g} s: {problem}")
         return bool(images)
 

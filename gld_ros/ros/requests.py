@@ -31,7 +31,7 @@ from gld_ros.ros.messages import (
 from gld_ros.ros.tf_buffer import nanoseconds
 from gld_ros.ros.transforms import TransformException
 from gld_ros.ros.worker import Job, as_gld_error
-from gld_ros.synthesis.types import PosedView, ProgressCallback, Request, Result
+from gld_ros.synthesis.types import PosedView, Progress, ProgressCallback, Request, Result
 
 COMPOSE = ("observed_first", "generated")
 
@@ -160,7 +160,7 @@ class Requests:
         except TransformException as error:
             raise GldError(
                 f"{name} is in frame '{frame}', which TF does not connect to fixed_frame '{core.fixed_frame}' within "
-                f"tf_timeout {core.settings['tf_timeout']:g} s: {error}",
+                f"tf_timeout {core.settings['tf_timeout']:g} s: {error}; {core.transforms.known_frames()}",
                 Status.NO_TRANSFORM,
             ) from None
         return fixed_from_frame @ local
@@ -246,7 +246,13 @@ def run_engine(
     core.forget_removed()
     views = condition_views(core, targets)
     request = Request(targets=targets, time_budget_s=budget_s - waited if budget_s else 0.0, **fields)
-    result = core.engine.synthesize(views, request, progress, job.cancelled)
+
+    def hear(heard: Progress) -> None:
+        core.note_progress(heard)
+        if progress is not None:
+            progress(heard)
+
+    result = core.engine.synthesize(views, request, hear, job.cancelled)
     core.record(result, views)
     return result, views
 

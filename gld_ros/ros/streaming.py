@@ -207,7 +207,8 @@ class VirtualCamera:
             fixed_from_frame, _ = core.transforms.lookup(core.fixed_frame, self.settings.frame, stamp_ns)
         except TransformException as error:
             raise GldError(
-                f"frame '{self.settings.frame}' is not connected to '{core.fixed_frame}' at the images' stamp: {error}",
+                f"frame '{self.settings.frame}' is not connected to '{core.fixed_frame}' at the images' stamp: {error}"
+                f"; {core.transforms.known_frames()}",
                 Status.NO_TRANSFORM,
             ) from None
         return self.settings.lens.moved(fixed_from_frame @ self.settings.frame_from_optical)

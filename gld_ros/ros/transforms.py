@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 import numpy as np
+import yaml
 from geometry_msgs.msg import TransformStamped, Vector3
 from numpy.typing import NDArray
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
@@ -19,6 +20,7 @@ from gld_ros.geometry.transform_tree import NS, quaternion_to_matrix
 from gld_ros.ros.messages import header, pose_message
 from gld_ros.ros.tf_buffer import HAVE_TF2, Buffer, TransformException, nanoseconds
 
+MOST_NAMED = 8  # frames in a message
 JUMP_BACK_S = 1.0  # a stamp this far behind its predecessor is a restarted clock or bag, not a late message
 
 
@@ -30,6 +32,14 @@ def transform_message(parent: str, child: str, parent_from_child: NDArray, stamp
     p = pose.position
     message.transform.translation = Vector3(x=p.x, y=p.y, z=p.z)
     return message
+
+
+def frames_text(frames: Collection[str]) -> str:
+    """The first MOST_NAMED frames in words."""
+    if not frames:
+        return "TF knows no frames: is /tf published?"
+    named = ", ".join(sorted(frames)[:MOST_NAMED]) + (", …" if len(frames) > MOST_NAMED else "")
+    return f"TF knows {len(frames)} frames: {named}"
 
 
 def static_publisher(node: Node) -> Any:
@@ -88,6 +98,13 @@ class Transforms:
         matrix[:3, 3] = p.x, p.y, p.z
         return matrix, nanoseconds(found.header.stamp)
 
+    def known_frames(self) -> str:
+        """The frames TF has heard of, for a message."""
+        if HAVE_TF2:
+            edges = yaml.safe_load(self.buffer.all_frames_as_yaml()) or {}
+            return frames_text({*edges, *(edge["parent"] for edge in edges.values())})
+        return frames_text(self.buffer.frames())
+
     def clear(self) -> None:
         """Forget what moves."""
         self._newest.clear()
@@ -103,4 +120,4 @@ class Transforms:
             self._listener = None
 
 
-__all__ = ["JUMP_BACK_S", "TransformException", "Transforms", "static_publisher", "transform_message"]
+__all__ = ["JUMP_BACK_S", "TransformException", "Transforms", "frames_text", "static_publisher", "transform_message"]

@@ -23,6 +23,7 @@ from gld_ros.synthesis.presets import FASTEST, PRESETS, ClassicalPreset, CostMod
 from gld_ros.synthesis.types import (
     GENERATED,
     OBSERVED,
+    PREPARING,
     UNKNOWN,
     CancelCheck,
     PosedView,
@@ -91,12 +92,13 @@ class ClassicalEngine:
             if progress is not None:
                 rest = request.targets[step:] if stage == "target" else request.targets
                 left = sum(self._target_seconds(t, views, preset) for t in rest)
-                if stage == "depth":
+                if stage != "target":
                     left += sum(self._sweep_seconds(v, views, preset) for v in views[step:])
                 progress(Progress(stage, step, steps, left))
 
         unswept = [v for v in views if not self.cache.is_swept(v, views, preset)]
-        keyframes = self.cache.checked(views, preset, lambda i: report("depth", i, len(views)))
+        stage = PREPARING if unswept else "depth"
+        keyframes = self.cache.checked(views, preset, lambda i: report(stage, i, len(views)))
         seconds = {"depth": time.perf_counter() - start}
         if unswept:
             units = sum(self.cost.sweep_units(v.camera, len(views), preset) for v in unswept)

@@ -97,6 +97,8 @@ class Progress:
     seconds_left: float
 
 
+PREPARING = "preparing views"  # stage of a request whose views have no depth yet; kept for the requests that follow
+
 ProgressCallback = Callable[[Progress], None]
 CancelCheck = Callable[[], bool]
 

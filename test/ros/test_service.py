@@ -138,7 +138,7 @@ def broken(kind):
         ("nan focal", Status.BAD_INTRINSICS, "finite"),
         ("no height", Status.BAD_INTRINSICS, "height"),
         ("huge", Status.BAD_INTRINSICS, "max_pixels"),
-        ("unknown frame", Status.NO_TRANSFORM, "nowhere"),
+        ("unknown frame", Status.NO_TRANSFORM, "TF knows"),
         ("no frame", Status.NO_TRANSFORM, "frame_id"),
         ("old stamp", Status.NO_TRANSFORM, "tf_timeout"),
         ("away", Status.NO_OVERLAP, "-1.00"),

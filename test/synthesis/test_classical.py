@@ -12,7 +12,7 @@ from gld_ros.evaluation.baselines import trivial_predictions
 from gld_ros.evaluation.metrics import psnr
 from gld_ros.synthesis.classical import ClassicalEngine
 from gld_ros.synthesis.presets import PRESETS
-from gld_ros.synthesis.types import GENERATED, OBSERVED, UNKNOWN, Request
+from gld_ros.synthesis.types import GENERATED, OBSERVED, PREPARING, UNKNOWN, Request
 
 BEHIND = look(0.0, yaw_deg=180)
 
@@ -128,15 +128,17 @@ def test_cancel_takes_effect_within_one_step(views, stop_at):
     assert error.value.status == Status.CANCELLED
 
 
-def test_progress_counts_views_and_targets(views, engine):
-    seen = []
-    engine.synthesize(views, Request([TARGET, ASIDE], preset="fast"), seen.append)
-    assert [(p.stage, p.step, p.steps) for p in seen] == [
-        *(("depth", i, 4) for i in range(4)),
-        *(("target", i, 2) for i in range(2)),
-    ]
-    assert all(p.seconds_left > 0 for p in seen)
-    assert seen[-1].seconds_left < seen[0].seconds_left
+def test_progress_counts_views_and_targets_and_names_what_only_the_first_request_does(views):
+    engine = ClassicalEngine("cpu")
+    for first in (PREPARING, "depth"):
+        seen = []
+        engine.synthesize(views, Request([TARGET, ASIDE], preset="fast"), seen.append)
+        assert [(p.stage, p.step, p.steps) for p in seen] == [
+            *((first, i, 4) for i in range(4)),
+            *(("target", i, 2) for i in range(2)),
+        ]
+        assert all(p.seconds_left > 0 for p in seen)
+    assert seen[-1].seconds_left < seen[0].seconds_left  # the first time it could only guess
 
 
 def test_budget_below_the_floor_is_refused_and_the_floor_named(views, engine, result):
