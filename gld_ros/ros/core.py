@@ -137,7 +137,7 @@ class Core:
         if progress.stage == PREPARING and not self._said_preparing:
             self._said_preparing = True
             self.node.get_logger().info(
-                f"a request prepares its {progress.steps} keyframes first and takes longer for it: their depth is computed "
+                f"a request prepares its {progress.steps} keyframes first, so it takes longer: depth is computed "
                 "once, ahead of requests where parameter prepare is true and time allows"
             )
 
