@@ -100,7 +100,8 @@ def compose(geometry: SynthesizedView, drawn: Drawn, how: str) -> SynthesizedVie
     """
     inside = drawn.field
     fill = geometry.rgb.astype(np.float32) / 255
-    own = np.clip(fill + continued(drawn.rgb - fill, inside), 0, 1)
+    change = (drawn.rgb - fill).astype(np.float32)
+    own = np.clip(fill + continued(change, inside), 0, 1)
     own_depth = np.where(inside, drawn.depth, geometry.depth).astype(np.float32)
     own_confidence = np.where(inside, drawn.confidence, 0.0).astype(np.float32)
     generated = (own * 255).round().astype(np.uint8)
