@@ -23,6 +23,7 @@ from gld_ros.evaluation.predictors import (
 from gld_ros.evaluation.spread import Spread, pooled_figures
 from gld_ros.geometry.camera import Camera
 from gld_ros.geometry.images import resize_area, resize_depth
+from gld_ros.synthesis.classical import lacks_geometry
 from gld_ros.synthesis.many_views import synthesize_nearest
 from gld_ros.synthesis.network import NetworkEngine
 from gld_ros.synthesis.types import OBSERVED, Engine, PosedView, ProgressCallback, Request, SynthesizedView
@@ -146,7 +147,7 @@ def evaluate_split(
         seconds, made, guesses = result.seconds["total"], list(result.views), engine_predictions(result)
         notes += result.notes
         notes += [f"{v.message}" for v in result.views if v.status != Status.OK]
-        if isinstance(engine, NetworkEngine):
+        if isinstance(engine, NetworkEngine) and not lacks_geometry(given):
             by_geometry = synthesize_nearest(engine.geometry, given, request, progress)
             for guess, shown in zip(guesses, by_geometry.views, strict=True):
                 guess["classical"] = Prediction(shown.rgb, shown.depth)

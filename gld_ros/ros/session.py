@@ -15,12 +15,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TextIO
 
-import numpy as np
-
 from gld_ros.errors import GldError, Status
 from gld_ros.geometry.camera import Camera
 from gld_ros.ros.launch_plan import use_image_profile
-from gld_ros.synthesis.types import Cloud, Progress, Result
+from gld_ros.synthesis.many_views import join_clouds
+from gld_ros.synthesis.types import Progress, Result
 
 MAX_DOMAIN = 101  # the largest domain id whose ports stay below Linux's ephemeral range
 NODE = (sys.executable, "-m", "gld_ros.ros.node")
@@ -211,20 +210,11 @@ def merge(results: Sequence[Result]) -> Result:
     """Results of several requests as one: views in order, clouds together, times added."""
     if len(results) == 1:
         return results[0]
-
-    def cloud(parts: list[Cloud | None]) -> Cloud | None:
-        there = [part for part in parts if part is not None]
-        if not there:
-            return None
-        return Cloud(
-            *(np.concatenate([getattr(part, name) for part in there]) for name in ("xyz", "rgb", "confidence"))
-        )
-
     return replace(
         results[0],
         views=[view for result in results for view in result.views],
-        points_observed=cloud([result.points_observed for result in results]),
-        points_generated=cloud([result.points_generated for result in results]),
+        points_observed=join_clouds([result.points_observed for result in results]),
+        points_generated=join_clouds([result.points_generated for result in results]),
         seconds={"total": sum(result.seconds["total"] for result in results)},
         notes=tuple(dict.fromkeys(note for result in results for note in result.notes)),
     )

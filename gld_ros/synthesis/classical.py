@@ -81,6 +81,11 @@ class ClassicalEngine:
         """
         start = time.perf_counter()
         check_request(views, request)
+        if lacks_geometry(views):
+            raise GldError(
+                "1 condition view without depth: geometry needs 2 views with a baseline, or a depth image",
+                Status.NO_KEYFRAMES,
+            )
         notes = ["classical engine: no learned model; unseen parts are smooth fill"]
         name = self._preset_for(views, request, notes)
         preset = PRESETS[name]
@@ -238,6 +243,11 @@ def has_depth(view: PosedView) -> bool:
     return view.depth is not None and bool((np.isfinite(view.depth) & (view.depth > 0)).any())
 
 
+def lacks_geometry(views: Sequence[PosedView]) -> bool:
+    """Whether there is one view without depth, in which nothing tells how far anything is."""
+    return len({view.key for view in views}) == 1 and not has_depth(views[0])
+
+
 def _has_scale(views: Sequence[PosedView]) -> bool:
     centres = np.array([v.camera.centre for v in views])
     spread = float(np.linalg.norm(centres - centres[0], axis=1).max())
@@ -266,11 +276,6 @@ def check_request(views: Sequence[PosedView], request: Request) -> None:
                 "match the calibration to the picture",
                 Status.BAD_INTRINSICS,
             )
-    if len({view.key for view in views}) == 1 and not has_depth(views[0]):
-        raise GldError(
-            "1 condition view without depth: geometry needs 2 views with a baseline, or a depth image",
-            Status.NO_KEYFRAMES,
-        )
     if request.compose not in ("observed_first", "generated"):
         raise GldError(f"compose '{request.compose}' is unknown: use observed_first or generated")
     if not request.time_budget_s >= 0:

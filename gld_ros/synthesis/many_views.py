@@ -55,8 +55,8 @@ def _joined(results: dict[int, tuple[Result, int]], count: int) -> Result:
         status=good.status,
         message=good.message,
         views=made_views,
-        points_observed=_join_clouds([made.points_observed for made in parts]),
-        points_generated=_join_clouds([made.points_generated for made in parts]),
+        points_observed=join_clouds([made.points_observed for made in parts]),
+        points_generated=join_clouds([made.points_generated for made in parts]),
         scale_valid=all(made.scale_valid for made in parts),
         carved=all(made.carved for made in parts),
         seconds=seconds,
@@ -64,7 +64,8 @@ def _joined(results: dict[int, tuple[Result, int]], count: int) -> Result:
     )
 
 
-def _join_clouds(clouds: Sequence[Cloud | None]) -> Cloud | None:
+def join_clouds(clouds: Sequence[Cloud | None]) -> Cloud | None:
+    """All points of the clouds that are there; None without any."""
     there = [c for c in clouds if c is not None]
     if not there:
         return None

@@ -20,7 +20,7 @@ from gld_ros.model.checkpoint import ModelFile
 from gld_ros.model.gld_model import Latents
 from gld_ros.model.precision import dtype_for
 from gld_ros.synthesis.budget import SLACK, Deadline, NetworkCosts, Work, fit_updates
-from gld_ros.synthesis.classical import ClassicalEngine, check_request, wants_clouds
+from gld_ros.synthesis.classical import ClassicalEngine, check_request, lacks_geometry, wants_clouds
 from gld_ros.synthesis.clouds import carved_clouds
 from gld_ros.synthesis.compose import Drawn, compose, fit_scale, on_target, target_maps
 from gld_ros.synthesis.features import FeatureCache
@@ -34,6 +34,7 @@ from gld_ros.synthesis.network_inputs import (
 )
 from gld_ros.synthesis.plan import MAX_CONDITIONS, Planner
 from gld_ros.synthesis.presets import NetworkPreset, network_presets
+from gld_ros.synthesis.single_view import blank_result, without_blanks
 from gld_ros.synthesis.streams import Streams, warm
 from gld_ros.synthesis.types import (
     CancelCheck,
@@ -57,7 +58,7 @@ class _Run:
 
     preset: NetworkPreset
     views: Sequence[PosedView]
-    depths: Sequence[ViewDepth]
+    depths: Sequence[ViewDepth]  # none where there is no geometry
     targets: Sequence[SynthesizedView]
     request: Request
     seed: int
@@ -134,11 +135,12 @@ class NetworkEngine:
         notes = list(self._notes)
         name, preset = self.planner.choose(views, request, notes)
         asked = replace(request, preset=preset.geometry, time_budget_s=0.0, clouds=False)  # of the finished views
-        base = self.geometry.synthesize(views, asked, progress, cancelled)
+        alone = lacks_geometry(views)
+        base = blank_result(asked) if alone else self.geometry.synthesize(views, asked, progress, cancelled)
         usable = [i for i, v in enumerate(base.views) if v.status == Status.OK]
         if not usable:
             return replace(base, model=self.name)
-        depths = self.geometry.view_depths(views, preset.geometry)
+        depths = [] if alone else self.geometry.view_depths(views, preset.geometry)
         seed = request.seed if request.seed >= 0 else secrets.randbelow(2**31)
         notes += [n for n in base.notes if not n.startswith("classical engine")]
         if len(views) > MAX_CONDITIONS:
@@ -163,7 +165,8 @@ class NetworkEngine:
             for i, picture in zip(part, made.pictures, strict=True):
                 finished[i] = compose(base.views[i], picture, request.compose)
             made.seconds["compose"] += time.perf_counter() - began
-            self._costs.learn(made.preset, self._work(run), made.updates, made.seconds)
+            if not alone:  # then there was no guess to encode
+                self._costs.learn(made.preset, self._work(run), made.updates, made.seconds)
             for stage, taken in made.seconds.items():
                 seconds[stage] = seconds.get(stage, 0.0) + taken
         clouds = carved_clouds(finished, depths) if wants_clouds(views, request, notes) else None
@@ -174,7 +177,7 @@ class NetworkEngine:
             notes.append("depth of generated parts has no scale: too little was observed to fit it")
         return replace(
             base,
-            views=finished,
+            views=without_blanks(finished, request.time_budget_s),
             points_observed=clouds[0] if clouds else None,
             points_generated=clouds[1] if clouds else None,
             model=self.name,
@@ -183,7 +186,7 @@ class NetworkEngine:
             seed=seed,
             scale=float(np.median([s for s in scales if s is not None])) if any(scales) else 1.0,
             scale_valid=base.scale_valid and fitted,
-            confidence_kind=f"{base.confidence_kind}+head",
+            confidence_kind=f"{base.confidence_kind}+head".removeprefix("+"),
             seconds=seconds,
             notes=tuple(dict.fromkeys(notes)),
         )
@@ -208,9 +211,9 @@ class NetworkEngine:
         work = self._work(run)
         size = best_size(config.trained_sizes, run.targets[0].camera)
         inputs = network_inputs(run.views, [t.camera for t in run.targets], size)
-        guess = geometric_guess(inputs, run.depths, run.targets) if config.level1.warp_channels else None
+        guess = geometric_guess(inputs, run.depths, run.targets) if run.depths and config.level1.warp_channels else None
         preset, start = run.preset, None
-        if request.stream and len(run.targets) == 1:
+        if request.stream and run.depths and len(run.targets) == 1:
             typical = float(np.median(1 / np.concatenate([d.inverse.flatten().cpu().numpy() for d in run.depths])))
             camera = run.targets[0].camera
             start = self._streams.start(request.stream, camera, inputs.targets[0], typical, config.encoder.patch)

@@ -18,7 +18,8 @@ from gld_ros.synthesis.compose import fit_scale
 from gld_ros.synthesis.engine import load_engine
 from gld_ros.synthesis.network import NetworkEngine
 from gld_ros.synthesis.network_inputs import best_size, network_camera, network_inputs, spread_to
-from gld_ros.synthesis.types import GENERATED, OBSERVED, PosedView, Request, Result
+from gld_ros.synthesis.single_view import NOTE, blank_result, without_blanks
+from gld_ros.synthesis.types import GENERATED, OBSERVED, UNKNOWN, PosedView, Request, Result
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "test" / "model"))
@@ -114,6 +115,46 @@ def test_generated_composition_has_nothing_observed(
     assert np.array_equal(made.views[0].rgb, made.views[0].generated)
     assert made.points_observed is not None
     assert len(made.points_observed.xyz) == 0
+
+
+@pytest.mark.parametrize("warp_channels", [0, 65])
+@pytest.mark.parametrize("preset", ["reference", "fast"])
+def test_one_view_without_depth_is_drawn_whole(
+    tmp_path: Path, views: list[PosedView], request_: Request, warp_channels: int, preset: str
+) -> None:
+    config = small_config(trained_sizes=((84, 84),))
+    level1 = replace(config.level1, warp_channels=warp_channels, prediction="data" if warp_channels else "velocity")
+    encoder = replace(config.encoder, depth_cells=2 if warp_channels else 0)
+    config = replace(config, level1=level1, encoder=encoder)
+    save_model(tmp_path / "m.safetensors", random_model(config), torch.float32)
+    engine = NetworkEngine(tmp_path / "m.safetensors", "cpu")
+    one = [replace(views[0], depth=None)]
+    made = engine.synthesize(one, replace(request_, preset=preset, stream="front"))
+    view = made.views[0]
+    assert (made.status, view.status) == (Status.OK, Status.OK)
+    assert (view.provenance == GENERATED).all()
+    assert np.array_equal(view.rgb, view.generated)
+    assert view.rgb.std() > 1
+    assert np.isfinite(view.depth).mean() > 0.7  # a square of the picture
+    assert not made.scale_valid
+    assert made.points_observed is None
+    assert made.points_generated is None
+    assert NOTE in made.notes
+    assert made.confidence_kind == "head"
+    with pytest.raises(GldError, match="1 condition view without depth") as caught:
+        engine.geometry.synthesize(one, request_)
+    assert caught.value.status == Status.NO_KEYFRAMES
+
+
+def test_what_a_budget_left_undrawn_of_one_view_says_so(
+    engine: NetworkEngine, views: list[PosedView], request_: Request
+) -> None:
+    one = [replace(views[0], depth=None)]
+    drawn = engine.synthesize(one, request_).views[0]
+    left = without_blanks([drawn, *blank_result(request_).views], 2.0)
+    assert left[0] is drawn
+    assert left[1].status == Status.BUDGET_EXCEEDED
+    assert (left[1].provenance == UNKNOWN).all()
 
 
 def test_cancel_takes_effect_within_one_update(
