@@ -16,6 +16,7 @@ from gld_ros.geometry.blend import Blend, blend
 from gld_ros.geometry.camera import Camera
 from gld_ros.geometry.fill import smooth_fill
 from gld_ros.geometry.target_depth import TargetDepth, refine, sweep_target
+from gld_ros.geometry.tracking import Tracks
 from gld_ros.geometry.view_depth import ViewDepth
 from gld_ros.synthesis.clouds import carved_clouds
 from gld_ros.synthesis.keyframe_cache import KeyframeCache, KeyframeSet
@@ -56,6 +57,7 @@ class ClassicalEngine:
         self.device = torch.device(chosen)
         self.cache = KeyframeCache(self.device)
         self.cost = CostModel()
+        self._tracks = Tracks()
 
     @torch.no_grad()
     def prepare(self, views: Sequence[PosedView], preset: str = "balanced") -> None:
@@ -66,6 +68,11 @@ class ClassicalEngine:
     def forget(self, keys: Sequence[str]) -> None:
         """Drop what is cached for these views."""
         self.cache.forget(keys)
+
+    def clear(self) -> None:
+        """Drop everything that is kept between requests; measured costs stay."""
+        self.cache.clear()
+        self._tracks.clear()
 
     @torch.no_grad()
     def synthesize(
@@ -120,9 +127,11 @@ class ClassicalEngine:
                 results.append(empty_view(target, message, Status.BUDGET_EXCEEDED))
                 continue
             report("target", i, len(request.targets))
-            results.append(self._target(target, views, keyframes, preset, request))
-            units = self.cost.target_units(target, len(views), preset)
-            self.cost.learn("target", units, time.perf_counter() - began)
+            view, carried = self._target(target, views, keyframes, preset, request)
+            results.append(view)
+            if not carried:  # expected times are those of a sweep
+                units = self.cost.target_units(target, len(views), preset)
+                self.cost.learn("target", units, time.perf_counter() - began)
         seconds["targets"] = time.perf_counter() - start - seconds["depth"]
 
         has_scale = _has_scale(views)
@@ -198,12 +207,18 @@ class ClassicalEngine:
         keyframes: KeyframeSet,
         preset: ClassicalPreset,
         request: Request,
-    ) -> SynthesizedView:
+    ) -> tuple[SynthesizedView, bool]:
+        """The view, and whether it was made from an earlier sweep."""
         work = work_camera(target, preset.work_px)
-        near_far = self.cache.depth_range(work, views, keyframes.points)
-        swept = sweep_target(work, keyframes.depths, keyframes.gains, near_far, preset.planes)
+        swept = self._tracks.carried(request.stream, work, keyframes) if _is_stream(request) else None
+        carried = swept is not None
+        if swept is None:
+            near_far = self.cache.depth_range(work, views, keyframes.points)
+            swept = sweep_target(work, keyframes.depths, keyframes.gains, near_far, preset.planes)
+            if _is_stream(request):
+                self._tracks.keep(request.stream, work, swept, keyframes)
         if float((swept.expected_seen > 0.5).float().mean()) < MIN_SEEN_FRACTION:
-            return empty_view(target, NOTHING_SEEN)
+            return empty_view(target, NOTHING_SEEN), carried
         inverse, sure = swept.inverse, swept.confidence
         guide = swept.expected_rgb
         filled = smooth_fill(inverse[None], sure[None] ** 2 + 1e-5, guide[None], strength=100.0, edge=0.1)[0]
@@ -213,8 +228,8 @@ class ClassicalEngine:
         inverse = refine(target, keyframes.depths, inverse)
         final = self._blend(target, views, keyframes, swept, inverse)
         if float((final.confidence > ANY_SUPPORT).float().mean()) < MIN_SEEN_FRACTION:
-            return empty_view(target, NOTHING_SEEN)
-        return view_of(target, final, swept, request)
+            return empty_view(target, NOTHING_SEEN), carried
+        return view_of(target, final, swept, request), carried
 
     def _blend(
         self,
@@ -230,6 +245,10 @@ class ClassicalEngine:
             w, h = (max(2, round(n * ratio)) for n in (view.camera.width, view.camera.height))
             pictures.append(self.cache.picture(view, w, h))
         return blend(target, keyframes.depths, pictures, keyframes.gains, swept, inverse)
+
+
+def _is_stream(request: Request) -> bool:
+    return bool(request.stream) and len(request.targets) == 1
 
 
 def _preset(name: str) -> ClassicalPreset:

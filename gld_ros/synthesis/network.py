@@ -114,7 +114,7 @@ class NetworkEngine:
 
     def clear(self) -> None:
         """Drop everything that is kept between requests; measured costs stay."""
-        self.geometry.cache.clear()
+        self.geometry.clear()
         self._features, self._streams = FeatureCache(), Streams()
 
     @refuses_out_of_memory

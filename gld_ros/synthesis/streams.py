@@ -10,9 +10,8 @@ import math
 from collections import OrderedDict
 from dataclasses import dataclass, replace
 
-import numpy as np
-
 from gld_ros.geometry.camera import Camera
+from gld_ros.geometry.tracking import moved_px, same_lens
 from gld_ros.model.config import SamplerConfig
 from gld_ros.model.gld_model import Latents
 from gld_ros.synthesis.presets import NetworkPreset
@@ -45,13 +44,10 @@ class Streams:
             depth: typical z-depth of the scene, world units.
         """
         last = self._last.get(name)
-        if last is None or last.size != (network.width, network.height) or not _same_lens(last.camera, camera):
+        if last is None or last.size != (network.width, network.height) or not same_lens(last.camera, camera):
             return None
-        turn = math.acos(
-            np.clip((np.trace(last.camera.world_from_cam[:3, :3].T @ camera.world_from_cam[:3, :3]) - 1) / 2, -1, 1)
-        )
-        shift = float(np.linalg.norm(last.camera.centre - camera.centre)) / max(depth, 1e-6)
-        return last.latents if (turn + shift) * float(network.K[0, 0]) <= LARGEST_MOVE * patch else None
+        moved = moved_px(last.camera, camera, depth, float(network.K[0, 0]))
+        return last.latents if moved <= LARGEST_MOVE * patch else None
 
     def keep(self, name: str, camera: Camera, network: Camera, latents: Latents) -> None:
         """Remember what was made from noise for this camera."""
@@ -69,7 +65,3 @@ def warm(preset: NetworkPreset) -> NetworkPreset:
 def _warm(sampler: SamplerConfig) -> SamplerConfig:
     updates = sampler.points - 1
     return sampler if updates < 2 else replace(sampler, start=START, points=math.ceil(SHARE * updates) + 1)
-
-
-def _same_lens(a: Camera, b: Camera) -> bool:
-    return (a.width, a.height) == (b.width, b.height) and np.allclose(a.K, b.K)
