@@ -12,8 +12,8 @@ from gld_ros.synthesis.classical import empty_view
 from gld_ros.synthesis.types import GENERATED, Request, Result, SynthesizedView
 
 NOTE = (
-    "1 condition view without depth: no geometry, so the network draws whole pictures; their depth has no scale; give a "
-    "second view or a depth image for what is real"
+    "1 condition view without depth: no geometry, so the network draws whole pictures; their depth has no scale; "
+    "give a second view or a depth image for what is real"
 )
 
 
