@@ -30,7 +30,7 @@ STATUS_HELP = {
     Status.OK: "it worked",
     Status.BUSY: "more requests than `queue_size` wait: retry later",
     Status.NOT_ACTIVE: "the node is not active; the message says why",
-    Status.NO_KEYFRAMES: "no posed image yet: check topics, calibration and TF; or only one without depth, with `classical`",
+    Status.NO_KEYFRAMES: "no posed image yet: check topics, calibration, TF; or one without depth for `classical`",
     Status.STALE: "the newest image is older than `stale_after`",
     Status.NO_TRANSFORM: "TF does not connect the pose's frame to `fixed_frame` at that time",
     Status.NO_OVERLAP: "no keyframe sees what the requested camera looks at",
