@@ -19,7 +19,6 @@ from gld_ros.geometry.plane_sweep import (
     inverse_depth_planes,
     lookup,
     lookup_grid,
-    project,
     sample,
 )
 from gld_ros.geometry.semi_global import read_planes, semi_global
@@ -130,7 +129,7 @@ def sweep_target(
     std = (second - first**2).clamp(min=0).sqrt() * step
     seen *= posterior
     probability = seen.sum(0)
-    rgb = torch.einsum("cdhw,dhw->chw", colours, seen) / probability.clamp(min=1e-6)
+    rgb = colours.mul_(seen).sum(1) / probability.clamp(min=1e-6)
     return TargetDepth(inverse, confidence, rgb, probability, std, step)
 
 
@@ -163,14 +162,16 @@ def refine(target: Camera, depths: Sequence[ViewDepth], inverse: torch.Tensor, r
 
     Plane sweeps are quantised and smoothed; the views' own depths, sensor depths above all, are not.
     """
+    projections = [Projection(target, depth.view.camera, inverse.device) for depth in depths]
+    surfaces = [torch.stack([depth.inverse, depth.confidence, depth.sigma]) for depth in depths]
     for _ in range(rounds):
         total = torch.full_like(inverse, 0.1)
         mean = 0.1 * inverse
-        for depth in depths:
+        for depth, projection, surface in zip(depths, projections, surfaces, strict=True):
             camera = depth.view.camera
-            x, y, there = project(target, camera, inverse[None])
+            x, y, there = projection(inverse[None])
             seen = inside(x, y, there, camera)[0]
-            theirs = sample(torch.stack([depth.inverse, depth.confidence, depth.sigma]), x, y, "nearest")[:, 0]
+            theirs = sample(surface, x, y, "nearest")[:, 0]
             apart = (there[0] - theirs[0]) / (2 * theirs[2])
             weight = torch.exp(-(apart**2) / 2) * theirs[1] ** 2 * seen
             smooth = sample(depth.inverse[None], x, y)[0, 0]  # no steps on surfaces, but no mixing across edges

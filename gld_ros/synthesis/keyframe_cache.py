@@ -6,6 +6,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -45,6 +46,11 @@ class _Swept:
 
     depth: ViewDepth
     sources: list[Camera]
+
+    @cached_property
+    def typical_inverse(self) -> float:
+        """Median inverse depth."""
+        return float(self.depth.inverse.median())
 
 
 @dataclass(eq=False)
@@ -204,7 +210,7 @@ class KeyframeCache:
         if known is None:
             return None
         self._keyframes.move_to_end(view.key)
-        inverse = float(known.depth.inverse.median())
+        inverse = known.typical_inverse
         available = sum(_is_useful(view.camera, v.camera, inverse) for v in others)
         used = sum(_is_useful(view.camera, c, inverse) for c in known.sources)
         return known if used >= min(available, ENOUGH_SOURCES) else None
