@@ -10,6 +10,8 @@ from rendered import ASIDE, CONDITIONS, TARGET, look, moved_world, posed, render
 from gld_ros.errors import GldError, Status
 from gld_ros.evaluation.baselines import trivial_predictions
 from gld_ros.evaluation.metrics import psnr
+from gld_ros.geometry.target_depth import sweep_target
+from gld_ros.synthesis import classical
 from gld_ros.synthesis.classical import ClassicalEngine
 from gld_ros.synthesis.presets import PRESETS
 from gld_ros.synthesis.types import GENERATED, OBSERVED, PREPARING, UNKNOWN, Request
@@ -200,3 +202,26 @@ def test_depth_spread_where_samples_are_asked_for(views, engine):
     assert made.depth_std.min() >= 0
     observed = made.provenance == OBSERVED
     assert np.median(made.depth_std[observed]) < np.median(made.depth_std[~observed])
+
+
+def test_a_stream_is_swept_once_while_it_moves_little_and_loses_nothing(views, monkeypatch):
+    engine, sweeps = ClassicalEngine("cpu"), []
+
+    def counted(*args):
+        sweeps.append(args)
+        return sweep_target(*args)
+
+    monkeypatch.setattr(classical, "sweep_target", counted)
+    pose = TARGET.world_from_cam.copy()
+    pose[:3, 3] += 0.04 * pose[:3, 0]
+    near = TARGET.moved(pose)
+    engine.synthesize(views, Request([TARGET], preset="fast", stream="beside", clouds=False))
+    carried = engine.synthesize(views, Request([near], preset="fast", stream="beside", clouds=False)).views[0]
+    assert len(sweeps) == 1
+    swept = engine.synthesize(views, Request([near], preset="fast", clouds=False)).views[0]
+    assert len(sweeps) == 2
+    truth = render(near).rgb
+    assert psnr(carried.rgb, truth) > psnr(swept.rgb, truth) - 0.3
+    engine.clear()
+    engine.synthesize(views, Request([near], preset="fast", stream="beside", clouds=False))
+    assert len(sweeps) == 3
