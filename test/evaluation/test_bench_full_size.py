@@ -50,7 +50,9 @@ def test_random_weights_say_so(random_file: Path) -> None:
     assert ModelFile(random_file).metadata["weights"] == "random"
 
 
-@pytest.mark.parametrize("options", [[], ["--full-size", "--updates", "0"], ["--full-size", "--dtype", "int4"]])
+@pytest.mark.parametrize(
+    "options", [["--model", "classical"], ["--full-size", "--updates", "0"], ["--full-size", "--dtype", "int4"]]
+)
 def test_bad_options(options: list[str]) -> None:
     assert main(["bench", *options]) == 2
 
