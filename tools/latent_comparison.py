@@ -28,7 +28,8 @@ ROOT = Path(__file__).resolve().parents[1]
 COLOURS = {"geometric": "#266eb4", "vae": "#b3541e", "pixels": "#6a6a6a"}
 LABELS = {
     "psnr": "PSNR of the targets in dB, more is better",
-    "absrel": "depth error in metres (AbsRel), less is better",
+    "absrel_judge": "depth error (AbsRel, default model), less is better",
+    "absrel": "depth error (AbsRel, own encoder), less is better",
     "ate_share": "camera centre error (share of the spread), less is better",
     "rpe_deg": "camera rotation error in degrees, less is better",
 }
@@ -39,12 +40,13 @@ def plot(found: dict[str, Any], path: Path) -> None:
     from matplotlib import pyplot as plt
 
     updates, seeds = found["settings"]["updates"], found["settings"]["seeds"]
+    names = [name for name in MORE_IS_BETTER if name in found["bounds"]["true pictures"]]
     figure, axes = plt.subplots(
-        len(updates), len(MORE_IS_BETTER), figsize=(4.6 * len(MORE_IS_BETTER), 3.5 * len(updates)), squeeze=False,
+        len(updates), len(names), figsize=(4.2 * len(names), 3.5 * len(updates)), squeeze=False,
         layout="constrained",
     )  # fmt: skip
     for row, count in zip(axes, updates, strict=True):
-        for axis, name in zip(row, MORE_IS_BETTER, strict=True):
+        for axis, name in zip(row, names, strict=True):
             for arm in ARMS:
                 curves = [found["curves"][f"{arm}/{seed}"] for seed in seeds]
                 steps = [point["step"] for point in curves[0]]
@@ -96,6 +98,8 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--decoder-steps", type=int, default=default.decoder_steps, help="of the decoders alone (%(default)s)"
     )
+    parser.add_argument("--rate", type=float, default=default.rate, help="its learning rate (%(default)s)")
+    parser.add_argument("--judge", type=Path, help="model file that also reads depth in the pictures, such as tiny's")
     parser.add_argument("--threads", type=int, default=1, help="CPU threads (%(default)s)")
     return parser.parse_args(arguments)
 
@@ -107,9 +111,14 @@ def main() -> None:
     check_matplotlib()
     torch.set_num_threads(options.threads)
     settings = Comparison(
-        options.steps, options.every, tuple(options.seeds), options.autoencoder_steps, options.decoder_steps
+        options.steps,
+        options.every,
+        tuple(options.seeds),
+        options.autoencoder_steps,
+        options.decoder_steps,
+        options.rate,
     )
-    found = compare(read_config(options.config), settings, options.out)
+    found = compare(read_config(options.config), settings, options.out, options.judge)
     plot(found, options.out / "comparison.png")
     print(table(found))
 

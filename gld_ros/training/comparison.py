@@ -19,25 +19,24 @@ from safetensors.torch import load_model as load_weights
 
 from gld_ros.errors import GldError
 from gld_ros.model.checkpoint import load_model
-from gld_ros.model.gld_model import GldModel
 from gld_ros.training.batches import Batch, open_rooms, to_batch, validation_batch
 from gld_ros.training.config import TrainConfig
 from gld_ros.training.latent_spaces import GeometricSpace, LatentSpace, PixelSpace, VaeSpace
 from gld_ros.training.latent_stages import (
     DecoderStage,
+    Judges,
     PlainDiffusionStage,
     SpaceDiffusion,
     SpaceStage,
     SpaceTrainer,
     VaeStage,
-    picture_figures,
 )
 from gld_ros.training.stages import prepare_autoencoder
 from gld_ros.training.trainer import run_stage
 from gld_ros.training.validate import copy_nearest, write_grid
 
 ARMS = ("geometric", "vae", "pixels")
-MORE_IS_BETTER = {"psnr": True, "absrel": False, "ate_share": False, "rpe_deg": False}
+MORE_IS_BETTER = {"psnr": True, "absrel_judge": False, "absrel": False, "ate_share": False, "rpe_deg": False}
 BOARD_SCENES = 6
 Curves = dict[str, list[dict[str, float]]]  # arm/seed -> held-out figures with their step
 
@@ -46,11 +45,12 @@ Curves = dict[str, list[dict[str, float]]]  # arm/seed -> held-out figures with 
 class Comparison:
     """How long everything trains."""
 
-    steps: int = 500  # of the diffusion network, for every arm and seed
-    every: int = 50  # steps between held-out figures
+    steps: int = 1000  # of the diffusion network, for every arm and seed
+    every: int = 100  # steps between held-out figures
     seeds: tuple[int, ...] = (0, 1, 2)  # start weights, batches, times and noise of the diffusion network
-    autoencoder_steps: int = 400  # of the geometric encoder with its decoders, and of the VAE
-    decoder_steps: int = 150  # then of both spaces' decoders alone, on noisy latents
+    autoencoder_steps: int = 1200  # of the geometric encoder with its decoders, and of the VAE
+    decoder_steps: int = 200  # then of both spaces' decoders alone, on noisy latents
+    rate: float = 4e-3  # learning rate of the diffusion network, constant after the warm-up
     updates: tuple[int, ...] = (1, 4)  # of the sampler where figures are taken
 
     def __post_init__(self) -> None:
@@ -74,28 +74,31 @@ def prepare_config(config: TrainConfig, settings: Comparison, out: Path) -> Trai
         encoder=replace(config.encoder, steps=settings.autoencoder_steps),
         encoder_loss=replace(config.encoder_loss, views=3, rays_every=2),
         rgb=replace(config.rgb, steps=settings.decoder_steps),
-        level1=replace(config.level1, steps=settings.steps, decay_from=1.0),
+        level1=replace(config.level1, steps=settings.steps, rate=settings.rate, decay_from=1.0, ema=0.99),
         diffusion=replace(config.diffusion, nearest_first=0.0),
         log_every=10,
     )
 
 
-def compare(config: TrainConfig, settings: Comparison, out: Path) -> dict[str, Any]:
+def compare(config: TrainConfig, settings: Comparison, out: Path, judge: Path | None = None) -> dict[str, Any]:
     """Train what is missing, measure, and write ``comparison.json`` and ``pictures.png`` into ``out``.
+
+    judge: a model file that also reads the depth of the generated pictures; see ``Judges``.
 
     Raises GldError for impossible configurations and folders that cannot be written.
     """
     config = prepare_config(config, settings, out)
     same = {name: value for name, value in asdict(settings).items() if name != "seeds"}  # seeds can be added later
-    _check_same(out / "settings.json", {**same, "digest": config.digest()})
+    other = None if judge is None else load_model(judge).eval()
+    _check_same(out / "settings.json", {**same, "digest": config.digest(), "judge": judge and judge.stem})
     cost = Cost(out / "cost.json")
     for stage in ("encoder", "statistics"):
         if not (out / stage / "model.safetensors").is_file():
             with cost.of(stage):
                 run_stage(stage, config, resume=True)
     spaces = train_spaces(config, out, cost)
-    judge = load_model(out / "statistics" / "model.safetensors").eval()
-    stages = [_arm(arm, seed, spaces, judge, config, settings) for seed in settings.seeds for arm in ARMS]
+    judges = Judges(load_model(out / "statistics" / "model.safetensors").eval(), other)
+    stages = [_arm(arm, seed, spaces, judges, config, settings) for seed in settings.seeds for arm in ARMS]
     curves: Curves = {}
     for (arm, seed), stage in zip(((a, s) for s in settings.seeds for a in ARMS), stages, strict=True):
         own = replace(stage.config, validate_every=settings.every)
@@ -108,7 +111,7 @@ def compare(config: TrainConfig, settings: Comparison, out: Path) -> dict[str, A
         "digest": config.digest(),
         "scenes": len(held_out.rgb),
         "cpu_seconds": cost.seconds,
-        "bounds": bounds(spaces, judge, held_out),
+        "bounds": bounds(spaces, judges, held_out),
         "curves": curves,
         "ratios": ratios(curves, settings),
     }
@@ -147,10 +150,10 @@ def train_part(stage: SpaceStage, config: TrainConfig, folder: Path, cost: Cost)
 
 
 def _arm(
-    arm: str, seed: int, spaces: dict[str, LatentSpace], judge: GldModel, config: TrainConfig, settings: Comparison
+    arm: str, seed: int, spaces: dict[str, LatentSpace], judges: Judges, config: TrainConfig, settings: Comparison
 ) -> PlainDiffusionStage:
     own = replace(config, seed=seed)
-    return PlainDiffusionStage(own, SpaceDiffusion(spaces[arm], own), judge, settings.updates)
+    return PlainDiffusionStage(own, SpaceDiffusion(spaces[arm], own), judges, settings.updates)
 
 
 class Cost:
@@ -199,7 +202,7 @@ def read_curve(path: Path) -> list[dict[str, float]]:
     return curve
 
 
-def bounds(spaces: dict[str, LatentSpace], judge: GldModel, batch: Batch) -> dict[str, dict[str, float]]:
+def bounds(spaces: dict[str, LatentSpace], judges: Judges, batch: Batch) -> dict[str, dict[str, float]]:
     """What no arm can beat, and what every arm must: real pictures, decoded true latents, the nearest condition."""
     c = batch.cond_num
     pictures = {"true pictures": batch.rgb[:, c:], "copy of the nearest": copy_nearest(batch)}
@@ -207,7 +210,7 @@ def bounds(spaces: dict[str, LatentSpace], judge: GldModel, batch: Batch) -> dic
         for name, space in spaces.items():
             decoded = space.decode(space.encode(batch.rgb), batch.rgb[:, :c])
             pictures[f"decoded true latents, {name}"] = decoded.rgb[:, c:].clamp(0, 1)
-    return {name: picture_figures(judge, batch, rgb) for name, rgb in pictures.items()}
+    return {name: judges.figures(batch, rgb) for name, rgb in pictures.items()}
 
 
 def steps_to_reach(steps: Sequence[float], values: Sequence[float], goal: float, more_is_better: bool) -> float | None:
@@ -232,7 +235,9 @@ def ratios(curves: Curves, settings: Comparison) -> dict[str, dict[str, dict[str
 
     On the mean over seeds, and seed by seed. None: never reached in the steps there were.
     """
+    measured = next(iter(curves.values()))[0]
     names = [f"{figure}_{count}" for count in settings.updates for figure in MORE_IS_BETTER]
+    names = [name for name in names if name in measured]  # there need not be a second judge
     result: dict[str, dict[str, dict[str, Any]]] = {}
     for other in ARMS[1:]:
         result[other] = {}

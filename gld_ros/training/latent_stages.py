@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
+import torch.nn.functional as F
 from safetensors.torch import save_model
 from torch import Tensor, nn
 
+from gld_ros.errors import GldError
 from gld_ros.evaluation.trajectory import trajectory_errors
 from gld_ros.model.camera_map import relative_cameras
 from gld_ros.model.depth_head import DepthOutput
@@ -120,9 +122,9 @@ class PlainDiffusionStage(SpaceStage):
 
     model: SpaceDiffusion
 
-    def __init__(self, config: TrainConfig, model: SpaceDiffusion, judge: GldModel, updates: tuple[int, ...]) -> None:
+    def __init__(self, config: TrainConfig, model: SpaceDiffusion, judges: Judges, updates: tuple[int, ...]) -> None:
         super().__init__("level1", config, model)  # type: ignore[arg-type]
-        self._judge = [judge]  # in a list: it neither learns nor is saved with the stage
+        self.judges = judges
         self.updates = updates
 
     def trained(self) -> list[nn.Module]:
@@ -165,13 +167,13 @@ class PlainDiffusionStage(SpaceStage):
 
     @torch.no_grad()
     def figures(self, batch: Batch, pictures: Path | None = None) -> dict[str, float]:
-        """PSNR, depth and pose errors of the targets for every number of updates; see ``picture_figures``."""
+        """PSNR, depth and pose errors of the targets for every number of updates; see ``Judges``."""
         c, found, rows = batch.cond_num, {}, []
         for count in self.updates:
             decoded = self.model.space.decode(self.generate(batch, count), batch.rgb[:, :c])
             rgb = decoded.rgb[:, c:].clamp(0, 1)
             rows.append(rgb)
-            measured = picture_figures(self._judge[0], batch, rgb)
+            measured = self.judges.figures(batch, rgb)
             if decoded.geometry is not None:
                 own = geometry_figures(batch, decoded.geometry)
                 measured.update({f"own_{name}": value for name, value in own.items()})
@@ -183,15 +185,42 @@ class PlainDiffusionStage(SpaceStage):
         return found
 
 
-@torch.no_grad()
-def picture_figures(judge: GldModel, batch: Batch, rgb: Tensor) -> dict[str, float]:
-    """PSNR of target pictures (B, T, 3, H, W), and depth and cameras a frozen model reads in them.
+@dataclass(frozen=True)
+class Judges:
+    """Frozen models that read depth and cameras in pictures, whatever space these came from.
 
-    The judge sees the real condition views and these targets together, whatever space the targets came from.
+    ``own`` is the model of the geometric arm. ``other`` is better trained and of another size: pictures are resampled
+    for it, and its depth error is called ``absrel_judge``.
     """
-    levels, grid = encode_levels(judge, torch.cat([batch.rgb[:, : batch.cond_num], rgb], dim=1))
-    seen = judge.depth_head(judge.layer_normed(levels), grid)
-    return {"psnr": psnr(rgb, batch.rgb[:, batch.cond_num :]), **geometry_figures(batch, seen)}
+
+    own: GldModel
+    other: GldModel | None = None
+
+    @torch.no_grad()
+    def figures(self, batch: Batch, rgb: Tensor) -> dict[str, float]:
+        """PSNR of target pictures (B, T, 3, H, W), and what the models see in them beside the real condition views."""
+        c = batch.cond_num
+        views = torch.cat([batch.rgb[:, :c], rgb], dim=1)
+        levels, grid = encode_levels(self.own, views)
+        seen = self.own.depth_head(self.own.layer_normed(levels), grid)
+        found = {"psnr": psnr(rgb, batch.rgb[:, c:]), **geometry_figures(batch, seen)}
+        if self.other is not None:
+            size = _size_of(self.other, views)
+            large = F.interpolate(views.flatten(0, 1), size, mode="bicubic", align_corners=False).clamp(0, 1)
+            levels, grid = encode_levels(self.other, large.unflatten(0, views.shape[:2]))
+            depth = self.other.depth_head(self.other.layer_normed(levels), grid, rays=False).depth
+            truth = F.interpolate(batch.depth, size, mode="nearest")
+            found["absrel_judge"] = depth_error(depth[:, c:], truth[:, c:])[0]
+        return found
+
+
+def _size_of(judge: GldModel, views: Tensor) -> tuple[int, int]:
+    """Rows and columns of a size the judge was trained at, of the same aspect. Raises GldError if there is none."""
+    rows, columns = views.shape[-2:]
+    for width, height in judge.config.trained_sizes:
+        if width * rows == height * columns:
+            return height, width
+    raise GldError(f"the judge {judge.config.name} knows no size of the aspect of {columns}x{rows}: give another")
 
 
 def geometry_figures(batch: Batch, output: DepthOutput) -> dict[str, float]:

@@ -17,7 +17,7 @@ from gld_ros.training.batches import Batch
 from gld_ros.training.comparison import Comparison, Cost, compare, prepare_config, ratios, steps_to_reach
 from gld_ros.training.config import StageConfig, TrainConfig, read_config
 from gld_ros.training.latent_spaces import GeometricSpace, PixelSpace, VaeSpace, kl_divergence
-from gld_ros.training.latent_stages import PlainDiffusionStage, SpaceDiffusion, SpaceTrainer
+from gld_ros.training.latent_stages import Judges, PlainDiffusionStage, SpaceDiffusion, SpaceTrainer
 from gld_ros.training.stages import prepare_autoencoder, prepare_new_model
 
 ROOT = Path(__file__).parents[2]
@@ -92,7 +92,7 @@ def test_kl_of_the_prior_is_zero_and_else_positive():
 
 
 def test_arms_differ_in_nothing_but_the_space(config, spaces, batch):
-    judge = spaces["geometric"].model
+    judge = Judges(spaces["geometric"].model)
     arms = [PlainDiffusionStage(config, SpaceDiffusion(s, config), judge, (1,)) for s in spaces.values()]
     noises = [arm.noise(batch, arm.generator(5)) for arm in arms]
     assert torch.equal(noises[0], noises[1])
@@ -104,6 +104,16 @@ def test_arms_differ_in_nothing_but_the_space(config, spaces, batch):
     learning = {name for arm in arms for name, p in arm.named_parameters() if p.requires_grad}
     assert learning
     assert all(name.startswith("model.level1.") for name in learning)
+
+
+def test_a_second_judge_reads_depth_at_a_size_it_knows(spaces, batch):
+    model = spaces["geometric"].model
+    found = Judges(model, model).figures(batch, batch.rgb[:, 2:])
+    assert found["absrel_judge"] == pytest.approx(found["absrel"], rel=1e-4)
+    assert "absrel_judge" not in Judges(model).figures(batch, batch.rgb[:, 2:])
+    wide = replace(batch, rgb=batch.rgb[..., :32, :], depth=batch.depth[..., :32, :])
+    with pytest.raises(GldError, match="knows no size"):
+        Judges(model, model).figures(wide, wide.rgb[:, 2:])
 
 
 @pytest.mark.parametrize(
