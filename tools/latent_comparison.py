@@ -30,6 +30,7 @@ LABELS = {
     "psnr": "PSNR of the targets in dB, more is better",
     "absrel_judge": "depth error (AbsRel, default model), less is better",
     "absrel": "depth error (AbsRel, own encoder), less is better",
+    "turn_deg": "apparent turn of the camera in degrees, less is better",
     "ate_share": "camera centre error (share of the spread), less is better",
     "rpe_deg": "camera rotation error in degrees, less is better",
 }

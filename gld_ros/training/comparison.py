@@ -36,7 +36,9 @@ from gld_ros.training.trainer import run_stage
 from gld_ros.training.validate import copy_nearest, write_grid
 
 ARMS = ("geometric", "vae", "pixels")
-MORE_IS_BETTER = {"psnr": True, "absrel_judge": False, "absrel": False, "ate_share": False, "rpe_deg": False}
+MORE_IS_BETTER = {
+    "psnr": True, "absrel_judge": False, "absrel": False, "turn_deg": False, "ate_share": False, "rpe_deg": False,
+}  # fmt: skip
 BOARD_SCENES = 6
 Curves = dict[str, list[dict[str, float]]]  # arm/seed -> held-out figures with their step
 
@@ -45,8 +47,8 @@ Curves = dict[str, list[dict[str, float]]]  # arm/seed -> held-out figures with 
 class Comparison:
     """How long everything trains."""
 
-    steps: int = 1000  # of the diffusion network, for every arm and seed
-    every: int = 100  # steps between held-out figures
+    steps: int = 600  # of the diffusion network, for every arm and seed
+    every: int = 50  # steps between held-out figures
     seeds: tuple[int, ...] = (0, 1, 2)  # start weights, batches, times and noise of the diffusion network
     autoencoder_steps: int = 1200  # of the geometric encoder with its decoders, and of the VAE
     decoder_steps: int = 200  # then of both spaces' decoders alone, on noisy latents
@@ -92,6 +94,8 @@ def compare(config: TrainConfig, settings: Comparison, out: Path, judge: Path | 
     other = None if judge is None else load_model(judge).eval()
     _check_same(out / "settings.json", {**same, "digest": config.digest(), "judge": judge and judge.stem})
     cost = Cost(out / "cost.json")
+    with cost.of("rooms"):
+        open_rooms(config)
     for stage in ("encoder", "statistics"):
         if not (out / stage / "model.safetensors").is_file():
             with cost.of(stage):

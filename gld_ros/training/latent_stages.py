@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import cv2
+import numpy as np
 import torch
 import torch.nn.functional as F
 from safetensors.torch import save_model
@@ -203,15 +206,35 @@ class Judges:
         views = torch.cat([batch.rgb[:, :c], rgb], dim=1)
         levels, grid = encode_levels(self.own, views)
         seen = self.own.depth_head(self.own.layer_normed(levels), grid)
-        found = {"psnr": psnr(rgb, batch.rgb[:, c:]), **geometry_figures(batch, seen)}
+        found = {"psnr": psnr(rgb, batch.rgb[:, c:]), "turn_deg": apparent_turn_deg(batch, rgb)}
+        found.update(geometry_figures(batch, seen))
         if self.other is not None:
             size = _size_of(self.other, views)
             large = F.interpolate(views.flatten(0, 1), size, mode="bicubic", align_corners=False).clamp(0, 1)
-            levels, grid = encode_levels(self.other, large.unflatten(0, views.shape[:2]))
-            depth = self.other.depth_head(self.other.layer_normed(levels), grid, rays=False).depth
+            with torch.autocast(rgb.device.type, torch.bfloat16):  # twice as fast, and moves the error by 0.001 at most
+                levels, grid = encode_levels(self.other, large.unflatten(0, views.shape[:2]))
+                depth = self.other.depth_head(self.other.layer_normed(levels), grid, rays=False).depth.float()
             truth = F.interpolate(batch.depth, size, mode="nearest")
             found["absrel_judge"] = depth_error(depth[:, c:], truth[:, c:])[0]
         return found
+
+
+def apparent_turn_deg(batch: Batch, rgb: Tensor) -> float:
+    """Mean turn of the camera, in degrees, that brings target pictures (B, T, 3, H, W) onto the true ones.
+
+    The middle of each picture is sought in the true one by normalised cross-correlation, up to a quarter of the side
+    away. A pose error that needs no network; it sees where the camera looks, not where it stands or how it rolls.
+    """
+    turns = []
+    margin = rgb.shape[-2] // 4, rgb.shape[-1] // 4
+    truth, K = batch.rgb[:, batch.cond_num :], batch.K[:, batch.cond_num :]
+    for picture, true, k in zip(rgb.flatten(0, 1), truth.flatten(0, 1), K.flatten(0, 1), strict=True):
+        made, real = (np.ascontiguousarray(x.permute(1, 2, 0).float().numpy()) for x in (picture, true))
+        middle = made[margin[0] : -margin[0], margin[1] : -margin[1]]
+        column, row = cv2.minMaxLoc(cv2.matchTemplate(real, middle, cv2.TM_CCOEFF_NORMED))[3]
+        shift = (column - margin[1]) / float(k[0, 0]), (row - margin[0]) / float(k[1, 1])
+        turns.append(math.degrees(math.atan(math.hypot(*shift))))
+    return sum(turns) / len(turns)
 
 
 def _size_of(judge: GldModel, views: Tensor) -> tuple[int, int]:
