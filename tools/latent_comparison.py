@@ -4,7 +4,7 @@
     python tools/latent_comparison.py --out runs/latents          # goes on where it was stopped
 
 Writes comparison.json, comparison.png (needs matplotlib: pip install 'gld_ros[bench]') and pictures.png.
-What came out: docs/latents.md.
+What came out: docs/latents.md. Without --judge depth is read by the small encoder that is trained here.
 """
 
 from __future__ import annotations
@@ -21,19 +21,17 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from gld_ros.errors import GldError
 from gld_ros.evaluation.bench.plot import check_matplotlib
-from gld_ros.training.comparison import ARMS, MORE_IS_BETTER, Comparison, compare
+from gld_ros.training.comparison import ARMS, Comparison, compare
 from gld_ros.training.config import read_config
 
 ROOT = Path(__file__).resolve().parents[1]
 COLOURS = {"geometric": "#266eb4", "vae": "#b3541e", "pixels": "#6a6a6a"}
-LABELS = {
-    "psnr": "PSNR of the targets in dB, more is better",
-    "absrel_judge": "depth error (AbsRel, default model), less is better",
-    "absrel": "depth error (AbsRel, own encoder), less is better",
-    "turn_deg": "apparent turn of the camera in degrees, less is better",
-    "ate_share": "camera centre error (share of the spread), less is better",
-    "rpe_deg": "camera rotation error in degrees, less is better",
-}
+PANELS = {
+    "psnr": "PSNR of the targets, dB",
+    "absrel_judge": "depth error, AbsRel (judge)",
+    "turn_deg": "apparent turn, degrees",
+    "ate_share": "camera centres, share of spread",
+}  # what else is measured stands in comparison.json
 
 
 def plot(found: dict[str, Any], path: Path) -> None:
@@ -41,9 +39,9 @@ def plot(found: dict[str, Any], path: Path) -> None:
     from matplotlib import pyplot as plt
 
     updates, seeds = found["settings"]["updates"], found["settings"]["seeds"]
-    names = [name for name in MORE_IS_BETTER if name in found["bounds"]["true pictures"]]
+    names = [name for name in PANELS if name in found["bounds"]["true pictures"]]
     figure, axes = plt.subplots(
-        len(updates), len(names), figsize=(4.2 * len(names), 3.5 * len(updates)), squeeze=False,
+        len(updates), len(names), figsize=(3.6 * len(names), 3.1 * len(updates)), squeeze=False,
         layout="constrained",
     )  # fmt: skip
     for row, count in zip(axes, updates, strict=True):
@@ -57,11 +55,10 @@ def plot(found: dict[str, Any], path: Path) -> None:
             for bound, line in (("true pictures", ":"), ("copy of the nearest", "--")):
                 if name != "psnr" or bound != "true pictures":
                     axis.axhline(found["bounds"][bound][name], color="black", linestyle=line, linewidth=1, label=bound)
-            axis.set_title(f"{count} update{'s' if count > 1 else ''}", fontsize=9)
+            axis.set_title(f"{PANELS[name]}, {count} update{'s' if count > 1 else ''}", fontsize=10)
             axis.set_xlabel("training steps")
-            axis.set_ylabel(LABELS[name], fontsize=8)
             axis.grid(alpha=0.3)
-    axes[0][1].legend(fontsize=8)
+    axes[0][-1].legend(fontsize=8)
     figure.savefig(path, dpi=90)
     plt.close(figure)
 
