@@ -18,7 +18,7 @@ from rclpy.parameter import Parameter
 from rig import HERE, WAIT_S, arguments, pose, rig
 
 from gld_ros.action import SynthesizeViews
-from gld_ros.errors import Status
+from gld_ros.errors import GldError, Status
 from gld_ros.ros.client import make_request, wait_for
 from gld_ros.ros.streaming import BODY_FROM_OPTICAL as AHEAD
 
@@ -78,7 +78,10 @@ def test_through_all_states_by_hand():
 
 def test_a_model_that_cannot_be_loaded_is_explained_and_can_be_replaced():
     with rig(wait=False, model="missing") as robot:
-        reply = robot.client.synthesize(make_request([AHEAD], "odom"), WAIT_S)
+        try:
+            reply = robot.client.synthesize(make_request([AHEAD], "odom"), WAIT_S / 3)
+        except GldError:  # on a busy machine DDS may drop an answer that comes before it has found the client's reader
+            reply = robot.client.synthesize(make_request([AHEAD], "odom"), WAIT_S)
         assert reply.status.code == Status.NOT_ACTIVE
         assert "missing" in reply.status.message
         assert state(robot) == "unconfigured"
