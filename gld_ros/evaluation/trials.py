@@ -23,7 +23,7 @@ from gld_ros.geometry.plane_sweep import sample
 from gld_ros.model.depth_head import DepthOutput
 from gld_ros.model.encoder import grid_of
 from gld_ros.model.gld_model import GldModel
-from gld_ros.model.known_depth import KnownDepth
+from gld_ros.model.known_depth import KnownDepth, join_depths
 from gld_ros.model.rays import cameras_from_rays
 from gld_ros.synthesis.features import depth_on
 from gld_ros.synthesis.gld import GldRequest, decode_depth, generate, in_network_units
@@ -168,9 +168,7 @@ def joined(requests: Sequence[GldRequest]) -> GldRequest:
         if isinstance(values[0], Tensor):
             parts[field.name] = torch.cat(values)
         elif isinstance(values[0], KnownDepth):
-            parts[field.name] = KnownDepth(
-                torch.cat([v.depth for v in values]), torch.cat([v.confidence for v in values])
-            )
+            parts[field.name] = join_depths(values, dim=0)
     return dataclasses.replace(requests[0], **parts)
 
 

@@ -7,7 +7,8 @@ often has it; given here, it travels with the features and the frozen head retur
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
@@ -23,6 +24,15 @@ class KnownDepth:
 
     depth: Tensor  # (B, V, H, W), anything where the confidence is 0
     confidence: Tensor  # (B, V, H, W) in [0, 1]
+
+    def scaled(self, scale: Tensor) -> KnownDepth:
+        """The same in another unit; scale: one factor per scene, (B,) or (B, 1, 1, 1)."""
+        return replace(self, depth=self.depth * scale.view(-1, 1, 1, 1).to(self.depth))
+
+
+def join_depths(parts: Sequence[KnownDepth], dim: int) -> KnownDepth:
+    """Known depth of scenes (dim 0) or views (dim 1) behind each other."""
+    return KnownDepth(torch.cat([p.depth for p in parts], dim), torch.cat([p.confidence for p in parts], dim))
 
 
 class DepthEmbed(nn.Module):

@@ -188,11 +188,8 @@ def in_network_units(request: GldRequest) -> tuple[GldRequest, Tensor]:
     if request.cond_depth is None:
         return request, torch.ones(len(request.cond_rgb))
     scale = scene_scale(request.cond_depth.depth, request.cond_depth.confidence).cpu()
-
-    def scaled(known: KnownDepth | None) -> KnownDepth | None:
-        return None if known is None else replace(known, depth=known.depth * scale.view(-1, 1, 1, 1).to(known.depth))
-
-    return replace(request, cond_depth=scaled(request.cond_depth), warp_depth=scaled(request.warp_depth)), scale
+    warp_depth = None if request.warp_depth is None else request.warp_depth.scaled(scale)
+    return replace(request, cond_depth=request.cond_depth.scaled(scale), warp_depth=warp_depth), scale
 
 
 def decode_depth(model: GldModel, levels: list[Tensor], grid: tuple[int, int], rays: bool) -> DepthOutput:

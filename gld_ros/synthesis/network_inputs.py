@@ -13,7 +13,7 @@ from gld_ros.geometry.camera import Camera
 from gld_ros.geometry.plane_sweep import pixel_grid, sample
 from gld_ros.geometry.view_depth import ViewDepth
 from gld_ros.model.config import ModelConfig
-from gld_ros.model.known_depth import KnownDepth
+from gld_ros.model.known_depth import KnownDepth, join_depths
 from gld_ros.model.preprocess import preprocess, preprocess_intrinsics
 from gld_ros.synthesis.gld import GldRequest
 from gld_ros.synthesis.types import PosedView, SynthesizedView
@@ -93,7 +93,7 @@ def geometric_guess(inputs: NetworkInputs, depths: Sequence[ViewDepth], targets:
     return Guess(
         torch.cat([inputs.cond_rgb, torch.stack(pictures)[None]], 1),
         torch.cat([torch.ones(1, count, height, width), torch.stack(coverage)[None]], 1),
-        KnownDepth(torch.cat([cond.depth, seen.depth], 1), torch.cat([cond.confidence, seen.confidence], 1)),
+        join_depths([cond, seen], dim=1),
         cond,
     )
 

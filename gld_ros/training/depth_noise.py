@@ -9,9 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from gld_ros.errors import GldError
+from gld_ros.geometry.view_depth import FLOOR
 from gld_ros.model.known_depth import TYPICAL_DEPTH, KnownDepth
-
-FILLED = 0.1  # confidence of depth that was spread from its surroundings, as in ``geometry.view_depth``
 
 
 @dataclass(frozen=True)
@@ -63,7 +62,7 @@ def draw_known_depth(truth: Tensor, noise: DepthNoise, rng: torch.Generator) -> 
 
     doubt = torch.exp(0.3 * smooth_field(truth.shape, 8, rng))
     confidence = (1 / (1 + swept * doubt * sigma / 0.08)).clamp(0, 1)
-    confidence = torch.where(gap, FILLED * torch.ones_like(confidence), confidence) * given
+    confidence = torch.where(gap, FLOOR * torch.ones_like(confidence), confidence) * given
     return KnownDepth(depth.to(device), confidence.to(device))
 
 
@@ -73,5 +72,4 @@ def scaled_to_network(truth: Tensor, known: KnownDepth) -> tuple[Tensor, KnownDe
     scale = torch.where(
         has, TYPICAL_DEPTH / truth.flatten(1).median(dim=1).values, torch.ones(len(truth), device=truth.device)
     )
-    scale = scale.view(-1, 1, 1, 1)
-    return truth * scale, KnownDepth(known.depth * scale, known.confidence)
+    return truth * scale.view(-1, 1, 1, 1), known.scaled(scale)

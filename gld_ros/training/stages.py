@@ -15,7 +15,7 @@ from gld_ros.model.config import IMAGENET_MEAN, IMAGENET_STD
 from gld_ros.model.dit import DiT, initialise_dit
 from gld_ros.model.encoder import Encoder
 from gld_ros.model.gld_model import GldModel, Latents, Stage
-from gld_ros.model.known_depth import KnownDepth, scene_scale
+from gld_ros.model.known_depth import KnownDepth, join_depths, scene_scale
 from gld_ros.model.rgb_decoder import RgbDecoder
 from gld_ros.model.whitening import PatchWhitening
 from gld_ros.training.batches import Batch, draw_diffusion, draw_encoder, to_batch
@@ -162,7 +162,7 @@ class DiffusionStage(TrainingStage):
             if known is not None:
                 scale = scene_scale(known.depth, known.confidence).view(-1, 1, 1, 1)
             truth = self.model.encode(batch.rgb, exactly(batch.depth * scale))
-            conditions = self.model.encode(batch.rgb[:, :c], scaled(known, scale))
+            conditions = self.model.encode(batch.rgb[:, :c], None if known is None else known.scaled(scale))
             guess, coverage = None, None
             if dit.config.warp_channels:
                 guess, coverage = warp_guess(self.model, batch, known, scale)
@@ -216,11 +216,6 @@ def exactly(depth: Tensor) -> KnownDepth:
     return KnownDepth(depth, torch.ones_like(depth))
 
 
-def scaled(known: KnownDepth | None, scale: Tensor) -> KnownDepth | None:
-    """Known depth times (B, 1, 1, 1)."""
-    return None if known is None else KnownDepth(known.depth * scale, known.confidence)
-
-
 def predict_depth(model: GldModel, rgb: Tensor) -> KnownDepth:
     """The model's own depth of jointly encoded views."""
     levels, grid = encode_levels(model, rgb)
@@ -241,10 +236,7 @@ def warp_guess(
         return None, None
     warped = warp_pictures(batch, known)
     pictures = torch.cat([batch.rgb[:, : batch.cond_num], warped.rgb], dim=1)
-    depth = KnownDepth(
-        torch.cat([known.depth, warped.known.depth], dim=1) * scale,
-        torch.cat([known.confidence, warped.known.confidence], dim=1),
-    )
+    depth = join_depths([known, warped.known], dim=1).scaled(scale)
     share = nn.functional.avg_pool2d(warped.seen.float(), model.config.encoder.patch)
     own = torch.ones_like(share[:, :1]).expand(-1, batch.cond_num, -1, -1)
     given = (known.confidence > 0).flatten(1).any(1).to(share.dtype).view(-1, 1, 1, 1)

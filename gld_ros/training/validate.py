@@ -19,7 +19,7 @@ from gld_ros.model.known_depth import KnownDepth, scene_scale
 from gld_ros.model.sampler import sample
 from gld_ros.training.batches import Batch
 from gld_ros.training.depth_noise import DepthNoise, draw_known_depth, scaled_to_network
-from gld_ros.training.stages import encode_levels, exactly, predict_depth, scaled, warp_guess, warp_pictures
+from gld_ros.training.stages import encode_levels, exactly, predict_depth, warp_guess, warp_pictures
 
 SENSOR = DepthNoise(sensor=1.0, swept=0.0, gaps=0.2, views_without=0.0)
 SWEPT = DepthNoise(sensor=0.0, swept=1.0, views_without=0.0)
@@ -60,7 +60,7 @@ def generate(model: GldModel, batch: Batch, known: KnownDepth | None, updates: i
     if known is not None:
         scale = scene_scale(known.depth, known.confidence).view(-1, 1, 1, 1)
     config = dataclasses.replace(model.config.sampler, points=updates + 1, last=0.0)
-    conditions = model.encode(batch.rgb[:, :c], scaled(known, scale))
+    conditions = model.encode(batch.rgb[:, :c], None if known is None else known.scaled(scale))
     cameras = relative_cameras(batch.world_from_cam, batch.K, model.config.camera)
     guess, coverage = warp_guess(model, batch, known, scale)
     rng = torch.Generator().manual_seed(seed)
@@ -136,12 +136,14 @@ def synthesis_figures(
         "oracle_decode": psnr(model.decode_rgb(levels, grid)[:, c:].float(), truth),
     }
     rows = []
-    routes: dict[str, KnownDepth | None] = {"plain": None}
+    routes: dict[str, KnownDepth | None] = {}
     if model.config.level1.warp_channels:
-        guessed = predict_depth(model, batch.rgb[:, :c])
-        swept = draw_known_depth(batch.depth[:, :c], SWEPT, torch.Generator().manual_seed(0))
-        routes = {"true": exactly(batch.depth[:, :c]), **({"swept": swept} if reads_depth else {"predicted": guessed}),
-                  **routes}  # fmt: skip
+        routes["true"] = exactly(batch.depth[:, :c])
+        if reads_depth:
+            routes["swept"] = draw_known_depth(batch.depth[:, :c], SWEPT, torch.Generator().manual_seed(0))
+        else:
+            routes["predicted"] = predict_depth(model, batch.rgb[:, :c])
+    routes["plain"] = None
     for route, known in routes.items():
         warped = None if known is None else warp_pictures(batch, known)
         if warped is not None:

@@ -8,11 +8,12 @@ import pytest
 import torch
 
 from gld_ros.errors import GldError
+from gld_ros.geometry.view_depth import FLOOR
 from gld_ros.model.config import EncoderConfig
 from gld_ros.model.encoder import Encoder
 from gld_ros.model.known_depth import TYPICAL_DEPTH, KnownDepth, depth_cells, scene_scale
 from gld_ros.training.batches import Batch, cropped
-from gld_ros.training.depth_noise import FILLED, DepthNoise, draw_known_depth, scaled_to_network
+from gld_ros.training.depth_noise import DepthNoise, draw_known_depth, scaled_to_network
 from gld_ros.training.losses import PixelMetric, patch_weight
 
 SMALL = EncoderConfig(
@@ -88,7 +89,7 @@ def test_noise_is_repeatable_and_confidence_tells_the_error():
     error = (first.depth / truth).log().abs()
     sure, unsure = first.confidence > 0.8, first.confidence < 0.5
     assert error[sure].mean() < 0.5 * error[unsure].mean()
-    assert 0.02 < (first.confidence == FILLED).float().mean() < 0.4
+    assert 0.02 < (first.confidence == FLOOR).float().mean() < 0.4
 
 
 def test_scenes_without_depth_stay_in_metres():

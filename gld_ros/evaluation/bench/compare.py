@@ -7,14 +7,13 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from tqdm import tqdm
 
 from gld_ros.evaluation.bench.presets import rotated, with_preset
 from gld_ros.evaluation.bench.targets import BenchScene, starting_noise
 from gld_ros.model.gld_model import GldModel
-from gld_ros.synthesis.gld import GldRequest, generate
+from gld_ros.synthesis.gld import GldRequest, generate, synchronise
 from gld_ros.synthesis.network_inputs import geometric_guess, with_guess
 from gld_ros.synthesis.presets import network_presets
 
@@ -87,8 +86,7 @@ def run_request(
     plain = GldRequest(inputs.cond_rgb, inputs.world_from_cam, inputs.K, noise=noise)
     request = with_guess(plain, guess, model.config)
     output = generate(model, with_preset(request, network_presets(model.config)[preset]))
-    if model.device.type == "cuda":
-        torch.cuda.synchronize(model.device)
+    synchronise(model.device)
     seconds = time.perf_counter() - begun
     assert output.rgb is not None
     shown = output.rgb[0, -len(scene.truth) :].float().clamp(0, 1).cpu()

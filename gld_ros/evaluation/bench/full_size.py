@@ -20,7 +20,7 @@ from gld_ros.evaluation.cost import part_costs, request_flops
 from gld_ros.model.checkpoint import Entry, ModelFile, model_metadata, skeleton, write_stream
 from gld_ros.model.config import ModelConfig, released_config
 from gld_ros.model.precision import dtype_named, fp32_names
-from gld_ros.synthesis.gld import GldRequest, generate
+from gld_ros.synthesis.gld import GldRequest, generate, synchronise
 
 FULL_SIZE = (504, 280)
 PEAK_BYTES = 6e9  # what a robot's GPU has to spare
@@ -52,8 +52,7 @@ def full_size_row(path: Path, device: str, dtype: str, updates: int, guidance: f
             bar.update(1)
 
         output = generate(model, request, step)
-        if where.type == "cuda":
-            torch.cuda.synchronize(where)
+        synchronise(where)
         ended = time.perf_counter()
     for (name, start), (_, end) in zip(marks, [*marks[1:], ("", ended)], strict=True):
         seconds[name] = end - start
