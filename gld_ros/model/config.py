@@ -55,6 +55,11 @@ class EncoderConfig:
         """Channels of one level's feature."""
         return 2 * self.width if self.level_features == "concat" else self.width
 
+    @property
+    def encodes_views_alone(self) -> bool:
+        """Are levels 0 and 1 of a view independent of the other views and of its place among them?"""
+        return self.level_blocks[1] < self.alt_start
+
     def is_global(self, block: int) -> bool:
         """Does this block attend over all views of the scene?"""
         return block >= self.alt_start and block % 2 == 1

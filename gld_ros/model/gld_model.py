@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Literal
@@ -38,6 +38,11 @@ class Latents:
 
     level0: Tensor
     level1: Tensor
+
+
+def join_latents(parts: Sequence[Latents]) -> Latents:
+    """Latents of views behind each other."""
+    return Latents(torch.cat([p.level0 for p in parts], dim=1), torch.cat([p.level1 for p in parts], dim=1))
 
 
 class GldModel(nn.Module):

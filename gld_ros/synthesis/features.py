@@ -17,7 +17,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-from gld_ros.model.gld_model import GldModel, Latents
+from gld_ros.model.gld_model import GldModel, Latents, join_latents
 from gld_ros.model.known_depth import KnownDepth
 from gld_ros.model.precision import upload
 
@@ -41,12 +41,6 @@ class ViewFeatures:
 Made = TypeVar("Made", ViewFeatures, Tensor)
 
 
-def encodes_views_alone(model: GldModel) -> bool:
-    """Are levels 0 and 1 of a view independent of the other views and of its place among them?"""
-    config = model.config.encoder
-    return config.level_blocks[1] < config.alt_start
-
-
 def encode_views(
     model: GldModel, rgb: Tensor, depth: KnownDepth | None = None, alone: Tensor | None = None
 ) -> ViewFeatures:
@@ -56,7 +50,8 @@ def encode_views(
     """
     rgb = upload(rgb, model.device)
     latents, cls = model.encode_with_cls(rgb, depth_on(depth, model.device), alone)
-    in_one_pass = model.config.propagation_cls == "first_joint" or rgb.shape[1] == 1 or encodes_views_alone(model)
+    alike = rgb.shape[1] == 1 or model.config.encoder.encodes_views_alone
+    in_one_pass = model.config.propagation_cls == "first_joint" or alike
     return ViewFeatures(latents, cls[:, 0] if in_one_pass else model.propagation_cls(rgb, alone))
 
 
@@ -77,11 +72,6 @@ def equal_depth(a: KnownDepth | None, b: KnownDepth | None) -> bool:
     return torch.equal(a.depth, b.depth) and torch.equal(a.confidence, b.confidence)
 
 
-def joined(parts: Sequence[Latents]) -> Latents:
-    """Latents of views behind each other."""
-    return Latents(torch.cat([p.level0 for p in parts], dim=1), torch.cat([p.level1 for p in parts], dim=1))
-
-
 class FeatureCache:
     """Bounded in memory, least recently used out first. Equal keys must mean equal pictures and cameras."""
 
@@ -94,13 +84,13 @@ class FeatureCache:
         self, model: GldModel, keys: Sequence[str], rgb: Tensor, depth: KnownDepth | None = None
     ) -> ViewFeatures:
         """Features of one scene's views ``rgb`` (1, C, 3, H, W), in this order, with what is known of their depth."""
-        if not encodes_views_alone(model):
+        if not model.config.encoder.encodes_views_alone:
             return self._of(model, tuple(keys), rgb, depth)
         views = []
         for i, key in enumerate(keys):
             one = slice(i, i + 1)
             views.append(self._of(model, (key,), rgb[:, one], depth_of_views(depth, one)))
-        return ViewFeatures(joined([view.latents for view in views]), views[0].cls)
+        return ViewFeatures(join_latents([view.latents for view in views]), views[0].cls)
 
     def forget(self, keys: Sequence[str]) -> None:
         """Drop what is kept of these views."""

@@ -21,7 +21,7 @@ from gld_ros.model.camera_map import RelativeCameras, relative_cameras
 from gld_ros.model.config import SamplerConfig
 from gld_ros.model.depth_head import DepthOutput
 from gld_ros.model.encoder import grid_of
-from gld_ros.model.gld_model import GldModel, Latents, Stage
+from gld_ros.model.gld_model import GldModel, Latents, Stage, join_latents
 from gld_ros.model.known_depth import KnownDepth, scene_scale
 from gld_ros.model.precision import full_fp32, upload
 from gld_ros.model.sampler import sample
@@ -31,9 +31,7 @@ from gld_ros.synthesis.features import (
     depth_of_views,
     depth_on,
     encode_views,
-    encodes_views_alone,
     equal_depth,
-    joined,
 )
 
 logger = logging.getLogger(__name__)
@@ -210,7 +208,7 @@ def _start(conditions: Latents, targets: Latents | None, warp: Latents | None) -
         targets = Latents(warp.level0[:, count:], warp.level1[:, count:])
     if targets is None:
         raise GldError("the sampler starts below time 1: latents to start from or a geometric guess must be given")
-    return joined([conditions, targets])
+    return join_latents([conditions, targets])
 
 
 def _encode_guess(model: GldModel, request: GldRequest, features: ViewFeatures) -> Latents:
@@ -220,10 +218,10 @@ def _encode_guess(model: GldModel, request: GldRequest, features: ViewFeatures) 
     same = torch.equal(request.warp_rgb[:, :count], request.cond_rgb) and equal_depth(
         depth_of_views(depth, slice(count)), request.cond_depth
     )
-    first = count if same and encodes_views_alone(model) else 0
+    first = count if same and model.config.encoder.encodes_views_alone else 0
     rgb, depth = upload(request.warp_rgb[:, first:], model.device), depth_of_views(depth, slice(first, None))
     made = model.encode(rgb, depth_on(depth, model.device))
-    return joined([features.latents, made]) if first else made
+    return join_latents([features.latents, made]) if first else made
 
 
 def draw_noise(model: GldModel, request: GldRequest, grid: tuple[int, int]) -> Latents:

@@ -14,7 +14,7 @@ from gld_ros.model.camera_map import relative_cameras
 from gld_ros.model.config import IMAGENET_MEAN, IMAGENET_STD
 from gld_ros.model.dit import DiT, initialise_dit
 from gld_ros.model.encoder import Encoder
-from gld_ros.model.gld_model import GldModel, Latents, Stage
+from gld_ros.model.gld_model import GldModel, Latents, Stage, join_latents
 from gld_ros.model.known_depth import KnownDepth, join_depths, scene_scale
 from gld_ros.model.rgb_decoder import RgbDecoder
 from gld_ros.model.whitening import PatchWhitening
@@ -165,7 +165,7 @@ class DiffusionStage(TrainingStage):
             conditions = self.model.encode(batch.rgb[:, :c], None if known is None else known.scaled(scale))
             guess, coverage = None, None
             if dit.config.warp_channels:
-                guess, coverage = warp_guess(self.model, batch, known, scale)
+                guess, coverage = warp_guess(self.model, batch, known, scale, conditions)
             source = None
             if dit.config.source_channels:
                 noise = torch.randn(truth.level1.shape, generator=rng).to(device)
@@ -224,23 +224,27 @@ def predict_depth(model: GldModel, rgb: Tensor) -> KnownDepth:
 
 
 def warp_guess(
-    model: GldModel, batch: Batch, known: KnownDepth | None, scale: Tensor
+    model: GldModel, batch: Batch, known: KnownDepth | None, scale: Tensor, conditions: Latents
 ) -> tuple[Latents | None, Tensor | None]:
     """Latents of what geometry shows in every view, and how much of each patch it shows at all (B, V, h, w).
 
     Condition views are their own pictures; without depth there is no guess and the transformer runs as plain GLD. In a
     batch scenes without any depth get zeros, which is what such a request gives.
-    known: depth of the condition views in the unit of the poses; scale: (B, 1, 1, 1) network units of that.
+    known: depth of the condition views in the unit of the poses; scale: (B, 1, 1, 1) network units of that;
+    conditions: the condition views encoded with it.
     """
     if known is None:
         return None, None
     warped = warp_pictures(batch, known)
-    pictures = torch.cat([batch.rgb[:, : batch.cond_num], warped.rgb], dim=1)
-    depth = join_depths([known, warped.known], dim=1).scaled(scale)
     share = nn.functional.avg_pool2d(warped.seen.float(), model.config.encoder.patch)
     own = torch.ones_like(share[:, :1]).expand(-1, batch.cond_num, -1, -1)
     given = (known.confidence > 0).flatten(1).any(1).to(share.dtype).view(-1, 1, 1, 1)
-    guess, coverage = model.encode(pictures, depth), torch.cat([own, share], dim=1) * given
+    if model.config.encoder.encodes_views_alone:  # condition views guess themselves and need not be encoded again
+        guess = join_latents([conditions, model.encode(warped.rgb, warped.known.scaled(scale))])
+    else:
+        pictures = torch.cat([batch.rgb[:, : batch.cond_num], warped.rgb], dim=1)
+        guess = model.encode(pictures, join_depths([known, warped.known], dim=1).scaled(scale))
+    coverage = torch.cat([own, share], dim=1) * given
     return Latents(*(z * given.unsqueeze(-1) for z in (guess.level0, guess.level1))), coverage
 
 

@@ -62,7 +62,7 @@ def generate(model: GldModel, batch: Batch, known: KnownDepth | None, updates: i
     config = dataclasses.replace(model.config.sampler, points=updates + 1, last=0.0)
     conditions = model.encode(batch.rgb[:, :c], None if known is None else known.scaled(scale))
     cameras = relative_cameras(batch.world_from_cam, batch.K, model.config.camera)
-    guess, coverage = warp_guess(model, batch, known, scale)
+    guess, coverage = warp_guess(model, batch, known, scale, conditions)
     rng = torch.Generator().manual_seed(seed)
 
     def run(stage: str, source: Tensor | None) -> Tensor:

@@ -128,7 +128,7 @@ def test_what_is_encoded_again(encoding: GldModel, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(features, "encode_views", counting)
     cache = FeatureCache()
     rgb = torch.rand(1, 3, 3, SIZE[1], SIZE[0])
-    alone = features.encodes_views_alone(encoding)
+    alone = encoding.config.encoder.encodes_views_alone
     cache.features(encoding, ("a", "b"), rgb[:, :2])
     cache.features(encoding, ("a", "b"), rgb[:, :2])
     assert encoded == ([1, 1] if alone else [2])
