@@ -15,6 +15,7 @@ from gld_ros.errors import GldError, Status
 from gld_ros.geometry.blend import Blend, blend
 from gld_ros.geometry.camera import Camera
 from gld_ros.geometry.fill import smooth_fill
+from gld_ros.geometry.splat import splat_measured, upsample_inverse
 from gld_ros.geometry.target_depth import TargetDepth, refine, sweep_target
 from gld_ros.geometry.tracking import Tracks
 from gld_ros.geometry.view_depth import ViewDepth
@@ -223,6 +224,8 @@ class ClassicalEngine:
         guide = swept.expected_rgb
         filled = smooth_fill(inverse[None], sure[None] ** 2 + 1e-5, guide[None], strength=100.0, edge=0.1)[0]
         inverse = torch.where(sure > SURE, inverse, filled)
+        measured = splat_measured(work, keyframes.depths)
+        inverse = torch.where(measured > 0, measured, inverse)
         if (work.width, work.height) != (target.width, target.height):
             inverse = upsample_inverse(inverse, target.height, target.width)
         inverse = refine(target, keyframes.depths, inverse)
@@ -303,13 +306,6 @@ def check_request(views: Sequence[PosedView], request: Request) -> None:
         raise GldError(f"seed {request.seed} must be -1 (drawn) or lie in 0 to 2^63 - 1")
     if not 1 <= request.num_samples <= 64:
         raise GldError(f"num_samples is {request.num_samples}, must be 1..64")
-
-
-def upsample_inverse(inverse: torch.Tensor, height: int, width: int) -> torch.Tensor:
-    """Grow an inverse-depth map: bilinear on surfaces, nearest across edges so that no depth floats between two."""
-    smooth = F.interpolate(inverse[None, None], size=(height, width), mode="bilinear", align_corners=False)[0, 0]
-    nearest = F.interpolate(inverse[None, None], size=(height, width), mode="nearest-exact")[0, 0]
-    return torch.where((smooth - nearest).abs() < 0.05 * nearest, smooth, nearest)
 
 
 def view_of(target: Camera, made: Blend, swept: TargetDepth, request: Request) -> SynthesizedView:
