@@ -273,12 +273,6 @@ def warp_pictures(batch: Batch, known: KnownDepth) -> WarpedPictures:
     return WarpedPictures(filled, known, moved.coverage)
 
 
-def make_stage(name: str, config: TrainConfig, model: GldModel) -> TrainingStage:
-    """The stage of a name."""
-    kinds: dict[str, type[TrainingStage]] = {"encoder": EncoderStage, "rgb": RgbStage}
-    return kinds.get(name, DiffusionStage)(name, config, model)
-
-
 @torch.no_grad()
 def prepare_new_model(model: GldModel, pictures: Tensor) -> None:
     """Start values a training from nothing needs: small layer scales, whitening from data, transformers at identity.

@@ -22,7 +22,15 @@ from gld_ros.model.gld_model import GldModel
 from gld_ros.training.batches import Batch, open_rooms, to_batch, validation_batch
 from gld_ros.training.config import STAGES, StageConfig, TrainConfig
 from gld_ros.training.curves import plot_curves
-from gld_ros.training.stages import TrainingStage, make_stage, measure_statistics, prepare_new_model
+from gld_ros.training.finish import FinishStage
+from gld_ros.training.stages import (
+    DiffusionStage,
+    EncoderStage,
+    RgbStage,
+    TrainingStage,
+    measure_statistics,
+    prepare_new_model,
+)
 from gld_ros.training.validate import reconstruction_figures, synthesis_figures
 
 logger = logging.getLogger(__name__)
@@ -38,7 +46,7 @@ def run_stage(name: str, config: TrainConfig, resume: bool = False, init_from: P
     if name == "all":
         figures: dict[str, float] = {}
         for stage in STAGES:
-            if stage == "cascade" and config.model.joint:
+            if (stage == "cascade" and config.model.joint) or (stage == "finish" and config.finish is None):
                 continue
             finished = Path(config.out) / stage / "model.safetensors"
             if resume and finished.is_file():
@@ -55,6 +63,12 @@ def run_stage(name: str, config: TrainConfig, resume: bool = False, init_from: P
     if name == "statistics":
         return _statistics(model, config, folder)
     return Trainer(make_stage(name, config, model), config, folder).run(resume, fresh=init_from is None)
+
+
+def make_stage(name: str, config: TrainConfig, model: GldModel) -> TrainingStage:
+    """The stage of a name."""
+    kinds: dict[str, type[TrainingStage]] = {"encoder": EncoderStage, "rgb": RgbStage, "finish": FinishStage}
+    return kinds.get(name, DiffusionStage)(name, config, model)
 
 
 def _check_writable(folder: Path) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
@@ -13,13 +11,12 @@ from torch import Tensor
 
 from gld_ros.data.rooms.frozen import nearest_condition
 from gld_ros.data.rooms.shards import SceneArrays
-from gld_ros.model.camera_map import relative_cameras
-from gld_ros.model.gld_model import GldModel, Latents
-from gld_ros.model.known_depth import KnownDepth, scene_scale
-from gld_ros.model.sampler import sample
+from gld_ros.model.gld_model import GldModel
+from gld_ros.model.known_depth import KnownDepth
 from gld_ros.training.batches import Batch
 from gld_ros.training.depth_noise import DepthNoise, draw_known_depth, scaled_to_network
-from gld_ros.training.stages import encode_levels, exactly, predict_depth, warp_guess, warp_pictures
+from gld_ros.training.generate import generate
+from gld_ros.training.stages import encode_levels, exactly, predict_depth, warp_pictures
 
 SENSOR = DepthNoise(sensor=1.0, swept=0.0, gaps=0.2, views_without=0.0)
 SWEPT = DepthNoise(sensor=0.0, swept=1.0, views_without=0.0)
@@ -42,48 +39,6 @@ def depth_error(predicted: Tensor, truth: Tensor) -> tuple[float, float]:
     p, t = predicted.flatten(2), truth.flatten(2)
     aligned = p * (t.median(-1, keepdim=True).values / p.median(-1, keepdim=True).values)
     return float(((p - t).abs() / t).mean()), float(((aligned - t).abs() / t).mean())
-
-
-@dataclass(frozen=True, eq=False)
-class Generated:
-    """What the model makes of the targets."""
-
-    rgb: Tensor  # (B, T, 3, H, W)
-    depth: Tensor  # (B, T, H, W)
-
-
-@torch.no_grad()
-def generate(model: GldModel, batch: Batch, known: KnownDepth | None, updates: int, seed: int = 0) -> Generated:
-    """Sample the targets with ``updates`` Euler updates a stage; ``known`` warps the conditions (None = plain GLD)."""
-    c = batch.cond_num
-    scale = torch.ones(len(batch.rgb), 1, 1, 1)
-    if known is not None:
-        scale = scene_scale(known.depth, known.confidence).view(-1, 1, 1, 1)
-    config = dataclasses.replace(model.config.sampler, points=updates + 1, last=0.0)
-    conditions = model.encode(batch.rgb[:, :c], None if known is None else known.scaled(scale))
-    cameras = relative_cameras(batch.world_from_cam, batch.K, model.config.camera)
-    guess, coverage = warp_guess(model, batch, known, scale, conditions)
-    rng = torch.Generator().manual_seed(seed)
-
-    def run(stage: str, source: Tensor | None) -> Tensor:
-        inputs = model.dit_inputs(stage, conditions, cameras, source, guess, coverage)  # type: ignore[arg-type]
-        noise = torch.randn(*inputs.ref_cond.shape, generator=rng).to(batch.rgb.device)
-        with model.diffusion(stage) as dit:  # type: ignore[arg-type]
-            return sample(dit, inputs, noise, config)
-
-    first = run("level1", None)
-    if model.config.joint:
-        level0, level1 = first.chunk(2, dim=2)
-    else:
-        level0, level1 = (
-            run("cascade", first if model.config.cascade and model.config.cascade.source_channels else None),
-            first,
-        )
-    levels = model.decoder_levels(Latents(level0, level1), model.propagation_cls(batch.rgb[:, :c]))
-    grid = (level0.shape[-2], level0.shape[-1])
-    rgb = model.decode_rgb(levels, grid)[:, c:]
-    found = model.depth_head(model.layer_normed(levels), grid, rays=False).depth[:, c:]
-    return Generated(rgb.float().clamp(0, 1), found / scale)
 
 
 def copy_nearest(batch: Batch) -> Tensor:

