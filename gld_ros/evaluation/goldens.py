@@ -221,6 +221,26 @@ class GoldenFile:
         raise GldError("this output is unknown and cannot be recomputed")
 
 
+class Watch:
+    """Remembers what named submodules return while they run."""
+
+    def __init__(self, module: nn.Module, names: list[str]) -> None:
+        self.seen: dict[str, Tensor] = {}
+        self._handles = [
+            module.get_submodule(name).register_forward_hook(
+                lambda _module, _args, result, name=name: self.seen.__setitem__(name, result)
+            )
+            for name in names
+        ]
+
+    def __enter__(self) -> dict[str, Tensor]:
+        return self.seen
+
+    def __exit__(self, *_: object) -> None:
+        for handle in self._handles:
+            handle.remove()
+
+
 @torch.no_grad()
 def check_file(golden: GoldenFile, tolerance: float) -> Iterator[Outcome]:
     """Compare every output of a file."""
