@@ -7,14 +7,13 @@ import math
 import secrets
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from gld_ros.errors import GldError, Status
-from gld_ros.geometry.view_depth import ViewDepth
+from gld_ros.errors import Status
 from gld_ros.model.accelerate import Acceleration, accelerate, check_finite, refuses_out_of_memory
 from gld_ros.model.checkpoint import ModelFile
 from gld_ros.model.gld_model import Latents
@@ -22,9 +21,9 @@ from gld_ros.model.precision import dtype_for
 from gld_ros.synthesis.budget import SLACK, Deadline, NetworkCosts, Work, fit_updates
 from gld_ros.synthesis.classical import ClassicalEngine, check_request, lacks_geometry, wants_clouds
 from gld_ros.synthesis.clouds import carved_clouds
-from gld_ros.synthesis.compose import Drawn, compose, fit_scale, on_target, target_maps
+from gld_ros.synthesis.compose import Drawn, compose, fit_scale, target_maps
 from gld_ros.synthesis.features import FeatureCache
-from gld_ros.synthesis.gld import GldOutput, GldRequest, decode_depth, generate, synchronise
+from gld_ros.synthesis.gld import GldHurry, GldOutput, decode_depth, generate, synchronise
 from gld_ros.synthesis.network_inputs import (
     NetworkInputs,
     best_size,
@@ -32,48 +31,24 @@ from gld_ros.synthesis.network_inputs import (
     network_inputs,
     with_guess,
 )
+from gld_ros.synthesis.network_run import (
+    SAMPLES_AT_ONCE,
+    Made,
+    Run,
+    Tally,
+    add_seconds,
+    mean_with_spread,
+    reporter,
+)
 from gld_ros.synthesis.plan import MAX_CONDITIONS, Planner
-from gld_ros.synthesis.presets import NetworkPreset, network_presets
+from gld_ros.synthesis.presets import network_presets
 from gld_ros.synthesis.single_view import blank_result, without_blanks
 from gld_ros.synthesis.streams import Streams, warm
-from gld_ros.synthesis.types import (
-    CancelCheck,
-    PosedView,
-    Progress,
-    ProgressCallback,
-    Request,
-    Result,
-    SynthesizedView,
-)
+from gld_ros.synthesis.types import CancelCheck, PosedView, ProgressCallback, Request, Result
 from gld_ros.synthesis.warm_up import FIRST_PX, MEASURED_PX, warm_up_scene
 
 log = logging.getLogger(__name__)
 LAZY_BYTES = 512 << 20  # larger files keep their transformers on disk until a stage needs them
-SAMPLES_PER_RUN = 4  # drawn in one batch, which bounds memory
-
-
-@dataclass(frozen=True, eq=False)
-class _Run:
-    """Targets that the network makes at once, and what it makes them from."""
-
-    preset: NetworkPreset
-    views: Sequence[PosedView]
-    depths: Sequence[ViewDepth]  # none where there is no geometry
-    targets: Sequence[SynthesizedView]
-    request: Request
-    seed: int
-    ends: float  # on the clock ``time.perf_counter``
-
-
-@dataclass(frozen=True, eq=False)
-class _Made:
-    """What a run gave."""
-
-    pictures: list[Drawn]  # per target
-    scale: float | None  # of its depth
-    preset: NetworkPreset  # with the updates that were meant to run
-    updates: tuple[int, int]  # that ran
-    seconds: dict[str, float]
 
 
 class NetworkEngine:
@@ -141,151 +116,139 @@ class NetworkEngine:
         if not usable:
             return replace(base, model=self.name)
         depths = [] if alone else self.geometry.view_depths(views, preset.geometry)
-        seed = request.seed if request.seed >= 0 else secrets.randbelow(2**31)
         notes += [n for n in base.notes if not n.startswith("classical engine")]
         if len(views) > MAX_CONDITIONS:
             notes.append(f"the network reads the first {MAX_CONDITIONS} of {len(views)} views, geometry all")
+        seed = request.seed if request.seed >= 0 else secrets.randbelow(2**31)
         ends = start + request.time_budget_s if request.time_budget_s > 0 else float("inf")
 
-        finished = list(base.views)
-        seconds = dict(base.seconds)
-        scales, updates = [], []
+        whole = Run(preset, views[:MAX_CONDITIONS], depths[:MAX_CONDITIONS], base.views, request, seed, ends)
         parts = self.planner.parts(len(views), usable)
-        for done, part in enumerate(parts):
-            targets = [base.views[i] for i in part]
-            run = _Run(preset, views[:MAX_CONDITIONS], depths[:MAX_CONDITIONS], targets, request, seed, ends)
-            if done and time.perf_counter() + self._least_seconds(run) > ends:
-                left = sum(len(p) for p in parts[done:])
-                notes.append(f"time_budget {request.time_budget_s:g} s was used up: {left} views are geometry only")
-                break
-            made = self._draw(run, len(parts) - done, notes, progress, cancelled)
-            began = time.perf_counter()
-            scales.append(made.scale)
-            updates.append(made.updates)
-            for i, picture in zip(part, made.pictures, strict=True):
-                finished[i] = compose(base.views[i], picture, request.compose)
-            made.seconds["compose"] += time.perf_counter() - began
-            if not alone:  # then there was no guess to encode
-                self._costs.learn(made.preset, self._work(run), made.updates, made.seconds)
-            for stage, taken in made.seconds.items():
-                seconds[stage] = seconds.get(stage, 0.0) + taken
-        clouds = carved_clouds(finished, depths) if wants_clouds(views, request, notes) else None
-        seconds["total"] = time.perf_counter() - start
-        seconds["network"] = seconds["total"] - base.seconds["total"]
-        fitted = all(s is not None for s in scales)
-        if not fitted:
+        drawn = self._draw_parts(whole, parts, dict(base.seconds), notes, progress, cancelled)
+        clouds = carved_clouds(drawn.views, depths) if wants_clouds(views, request, notes) else None
+        drawn.seconds["total"] = time.perf_counter() - start
+        drawn.seconds["network"] = drawn.seconds["total"] - base.seconds["total"]
+        if not drawn.fitted:
             notes.append("depth of generated parts has no scale: too little was observed to fit it")
         return replace(
             base,
-            views=without_blanks(finished, request.time_budget_s),
+            views=without_blanks(drawn.views, request.time_budget_s),
             points_observed=clouds[0] if clouds else None,
             points_generated=clouds[1] if clouds else None,
             model=self.name,
             preset=name,
-            updates=min(updates),
+            updates=min(drawn.updates),
             seed=seed,
-            scale=float(np.median([s for s in scales if s is not None])) if any(scales) else 1.0,
-            scale_valid=base.scale_valid and fitted,
+            scale=drawn.scale,
+            scale_valid=base.scale_valid and drawn.fitted,
             confidence_kind=f"{base.confidence_kind}+head".removeprefix("+"),
-            seconds=seconds,
+            seconds=drawn.seconds,
             notes=tuple(dict.fromkeys(notes)),
         )
 
-    def _work(self, run: _Run) -> Work:
-        return self.planner.work(len(run.views), [t.camera for t in run.targets], run.request.num_samples)
-
-    def _least_seconds(self, run: _Run) -> float:
-        return self._costs.seconds(run.preset.with_updates(1), self._work(run))
+    def _draw_parts(
+        self,
+        whole: Run,
+        parts: Sequence[Sequence[int]],
+        seconds: dict[str, float],
+        notes: list[str],
+        progress: ProgressCallback | None,
+        cancelled: CancelCheck | None,
+    ) -> Tally:
+        """Draw over the geometry's views, a part of them in each run, until the time is over."""
+        tally = Tally(list(whole.targets), seconds)
+        for done, part in enumerate(parts):
+            run = replace(whole, targets=[whole.targets[i] for i in part])
+            if done and time.perf_counter() + self._least_seconds(run) > run.ends:
+                left = sum(len(p) for p in parts[done:])
+                budget = run.request.time_budget_s
+                notes.append(f"time_budget {budget:g} s was used up: {left} views are geometry only")
+                break
+            made = self._draw(run, len(parts) - done, notes, progress, cancelled)
+            began = time.perf_counter()
+            for i, picture in zip(part, made.pictures, strict=True):
+                tally.views[i] = compose(whole.targets[i], picture, run.request.compose)
+            made.seconds["compose"] += time.perf_counter() - began
+            if run.depths:  # without them there was no guess to encode
+                self._costs.learn(made.preset, self._work(run), made.updates, made.seconds)
+            tally.add(made)
+        return tally
 
     def _draw(
         self,
-        run: _Run,
+        run: Run,
         runs_left: int,
         notes: list[str],
         progress: ProgressCallback | None,
         cancelled: CancelCheck | None,
-    ) -> _Made:
+    ) -> Made:
         """Run the network on some targets, all samples."""
         began = time.perf_counter()
-        config, request, count = self.model.config, run.request, len(run.views)
-        work = self._work(run)
-        size = best_size(config.trained_sizes, run.targets[0].camera)
-        inputs = network_inputs(run.views, [t.camera for t in run.targets], size)
+        report = reporter(progress, cancelled)
+        config = self.model.config
+        inputs = network_inputs(run.views, run.cameras, best_size(config.trained_sizes, run.cameras[0]))
         guess = geometric_guess(inputs, run.depths, run.targets) if run.depths and config.level1.warp_channels else None
-        preset, start = run.preset, None
-        if request.stream and run.depths and len(run.targets) == 1:
-            typical = float(np.median(1 / np.concatenate([d.inverse.flatten().cpu().numpy() for d in run.depths])))
-            camera = run.targets[0].camera
-            start = self._streams.start(request.stream, camera, inputs.targets[0], typical, config.encoder.patch)
-            preset = preset if start is None else warm(preset)
-        now = time.perf_counter()
-        ends = now + (run.ends - now) / runs_left  # the runs to come get as much
-        remaining = ends - now
-        preset = fit_updates(
-            preset, lambda p: SLACK * self._costs.seconds(p, work) <= remaining
-        ) or preset.with_updates(1)
-        deadline = Deadline(ends, self._costs.stages(preset, work), preset)
-
-        def report(stage: str, step: int, steps: int) -> None:
-            if cancelled is not None and cancelled():
-                raise GldError(f"cancelled before update {step + 1} of {steps} of {stage}", Status.CANCELLED)
-            if progress is not None:
-                done = max(step, 1)
-                progress(Progress(stage, step, steps, (time.perf_counter() - began) / done * (steps - step)))
-
-        def hurry(stage: str, step: int, steps: int) -> bool:
-            synchronise(self.device)  # or the clock would read when work was given, not when it was done
-            return deadline.hurry(stage, step, steps)
-
-        seconds: dict[str, float] = {"compose": 0.0}
+        start = self._warm_start(run, inputs)
+        run, hurry = self._in_time(run if start is None else replace(run, preset=warm(run.preset)), runs_left)
+        seconds = {"compose": 0.0, "encode": time.perf_counter() - began}
         samples: list[list[Drawn]] = []
         scale, updates = None, []
-        seconds["encode"] = time.perf_counter() - began
-        for first in range(0, request.num_samples, SAMPLES_PER_RUN):
-            ask = GldRequest(
-                inputs.cond_rgb,
-                inputs.world_from_cam,
-                inputs.K,
-                preset.level1,
-                preset.cascade,
-                run.seed + first,
-                cond_keys=tuple(v.key for v in run.views) if preset.keep_features else (),
-                start=start,
-                samples=min(SAMPLES_PER_RUN, request.num_samples - first),
-                rays=preset.decode_conditions,
-                decode_conditions=preset.decode_conditions,
-            )
-            output = generate(
-                self.model,
-                with_guess(ask, guess, config),
-                report,
-                hurry if math.isfinite(run.ends) else None,
-                self._features,
-            )
+        for first in range(0, run.request.num_samples, SAMPLES_AT_ONCE):
+            ask = with_guess(run.ask(inputs, start, first), guess, config)
+            output = generate(self.model, ask, report, hurry, self._features)
             notes += output.notes
             updates.append(output.updates)
-            for stage, taken in output.seconds.items():
-                seconds[stage] = seconds.get(stage, 0.0) + taken
+            add_seconds(seconds, output.seconds)
             composing = time.perf_counter()
             maps = target_maps(output, guess, len(run.targets), config.encoder.patch)
             check_finite(maps, self.dtype)
             if first == 0:
                 scale = self._scale(run, inputs, maps[0], output)
-                if request.stream and len(run.targets) == 1 and start is None:
-                    made = Latents(*(z[:1, count:] for z in (output.latents.level0, output.latents.level1)))
-                    self._streams.keep(request.stream, run.targets[0].camera, inputs.targets[0], made)
-            samples += [
-                [on_target(t, c, m, scale) for t, c, m in zip(run.targets, inputs.targets, sample, strict=True)]
-                for sample in maps
-            ]
+                if start is None:
+                    self._keep_start(run, inputs, output)
+            samples += [run.on_targets(inputs, sample, scale) for sample in maps]
             seconds["compose"] += time.perf_counter() - composing
-        pictures = samples[0]
-        if request.num_samples > 1:
-            stacks = [np.stack([s[i].depth for s in samples]) for i in range(len(run.targets))]
-            pictures = [replace(d, depth=s.mean(0), depth_std=s.std(0)) for d, s in zip(pictures, stacks, strict=True)]
-        return _Made(pictures, scale, preset, min(updates), seconds)
+        return Made(mean_with_spread(samples), scale, run.preset, min(updates), seconds)
 
-    def _scale(self, run: _Run, inputs: NetworkInputs, maps: torch.Tensor, output: GldOutput) -> float | None:
+    def _warm_start(self, run: Run, inputs: NetworkInputs) -> Latents | None:
+        """What a virtual camera's picture may start from, if it has moved little since."""
+        if not (run.request.stream and run.depths and len(run.targets) == 1):
+            return None
+        typical = float(np.median(1 / np.concatenate([d.inverse.flatten().cpu().numpy() for d in run.depths])))
+        patch = self.model.config.encoder.patch
+        return self._streams.start(run.request.stream, run.cameras[0], inputs.targets[0], typical, patch)
+
+    def _keep_start(self, run: Run, inputs: NetworkInputs, output: GldOutput) -> None:
+        """Remember a virtual camera's picture for its next ones."""
+        if run.request.stream and len(run.targets) == 1:
+            latents = output.latents
+            own = Latents(*(z[:1, len(run.views) :] for z in (latents.level0, latents.level1)))
+            self._streams.keep(run.request.stream, run.cameras[0], inputs.targets[0], own)
+
+    def _in_time(self, run: Run, runs_left: int) -> tuple[Run, GldHurry | None]:
+        """The run with as many updates as fit before it has to end, and what may end it sooner still."""
+        now = time.perf_counter()
+        ends = now + (run.ends - now) / runs_left  # the runs to come get as much
+        work = self._work(run)
+        preset = fit_updates(run.preset, lambda p: SLACK * self._costs.seconds(p, work) <= ends - now)
+        run = replace(run, preset=preset or run.preset.with_updates(1))
+        if math.isinf(run.ends):
+            return run, None
+        deadline = Deadline(ends, self._costs.stages(run.preset, work), run.preset)
+
+        def hurry(stage: str, step: int, steps: int) -> bool:
+            synchronise(self.device)  # or the clock would read when work was given, not when it was done
+            return deadline.hurry(stage, step, steps)
+
+        return run, hurry
+
+    def _work(self, run: Run) -> Work:
+        return self.planner.work(len(run.views), run.cameras, run.request.num_samples)
+
+    def _least_seconds(self, run: Run) -> float:
+        return self._costs.seconds(run.preset.with_updates(1), self._work(run))
+
+    def _scale(self, run: Run, inputs: NetworkInputs, maps: torch.Tensor, output: GldOutput) -> float | None:
         """``fit_scale``, with a ray map made only where observed depth does not tell."""
         count = len(run.views)
         scale = fit_scale(run.targets, inputs, maps, output, count)

@@ -172,7 +172,7 @@ def test_cancel_takes_effect_within_one_update(
 def test_budget_below_the_floor_names_it(engine: NetworkEngine, views: list[PosedView], request_: Request) -> None:
     for preset in ("balanced", "fast"):
         engine.synthesize(views, replace(request_, preset=preset))
-    with pytest.raises(GldError, match=r"time_budget 1e-06 s is below the floor of 0\.\d+ s") as caught:
+    with pytest.raises(GldError, match=r"time_budget 1e-06 s is below the floor of [\d.]+ s") as caught:
         engine.synthesize(views, replace(request_, time_budget_s=1e-6))
     assert caught.value.status == Status.BUDGET_EXCEEDED
 
