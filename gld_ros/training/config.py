@@ -170,12 +170,34 @@ class TrainConfig:
 
 
 def read_config(path: Path) -> TrainConfig:
-    """Read a YAML file. Raises GldError naming the field for anything unknown or impossible."""
+    """Read a YAML file. Raises GldError naming the field for anything unknown or impossible.
+
+    ``extends: other.yaml`` (beside the file) gives the values that it does not set itself.
+    """
+    config: TrainConfig = config_from_dict(TrainConfig, _read_values(path, ()), "")
+    return config
+
+
+def _read_values(path: Path, readers: tuple[Path, ...]) -> object:
+    """What the file says, over what it extends."""
+    if path in readers:
+        raise GldError(f"{path} extends itself: {' -> '.join(p.name for p in (*readers, path))}")
     try:
         values = yaml.safe_load(path.read_text())
     except OSError as error:
         raise GldError(f"cannot read {path}: {error.strerror}") from None
     except yaml.YAMLError as error:
         raise GldError(f"{path} is not YAML: {error}") from None
-    config: TrainConfig = config_from_dict(TrainConfig, values, "")
-    return config
+    if not isinstance(values, dict) or "extends" not in values:
+        return values
+    other = values.pop("extends")
+    if not isinstance(other, str):
+        raise GldError(f"{path}: extends is {other!r}, must be the name of a YAML file")
+    return _merged(_read_values(path.parent / other, (*readers, path)), values)
+
+
+def _merged(below: object, above: object) -> object:
+    """Mappings value by value; anything else is replaced."""
+    if not isinstance(below, dict) or not isinstance(above, dict):
+        return above
+    return below | {key: _merged(below.get(key), value) for key, value in above.items()}

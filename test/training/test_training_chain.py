@@ -117,6 +117,23 @@ def test_a_perceptual_finish_pulls_the_decoder_and_not_the_backbone(chain, monke
     assert {n.split(".")[0] for n, p in model.named_parameters() if p.grad is not None} == {"rgb_decoder"}
 
 
+def test_a_configuration_extends_another_value_by_value(tmp_path):
+    (tmp_path / "base.yaml").write_text("name: base\ndata: {scenes: 7, views: 5}\nlevel1: {steps: 3}\n")
+    (tmp_path / "more.yaml").write_text("extends: base.yaml\ndata: {scenes: 9}\nfinish: {steps: 2}\n")
+    base, more = (read_config(tmp_path / f"{n}.yaml") for n in ("base", "more"))
+    assert more == replace(base, data=replace(base.data, scenes=9), finish=StageConfig(steps=2))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [("extends: a.yaml", "extends itself"), ("extends: [1]", "must be the name"), ("extends: no.yaml", "cannot read")],
+)
+def test_what_cannot_be_extended_is_refused(tmp_path, text, message):
+    (tmp_path / "a.yaml").write_text(text)
+    with pytest.raises(GldError, match=message):
+        read_config(tmp_path / "a.yaml")
+
+
 def test_statistics_make_levels_unit_scale(chain):
     config, _ = chain
     model = load_model(Path(config.out) / "statistics" / "model.safetensors")
