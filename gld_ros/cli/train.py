@@ -10,7 +10,7 @@ from pathlib import Path
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
     parser.add_argument(
-        "stage", choices=("encoder", "statistics", "rgb", "level1", "cascade", "finish", "all"), help="what to train"
+        "stage", choices=("encoder", "statistics", "rgb", "level1", "cascade", "all"), help="what to train"
     )
     parser.add_argument("--config", type=Path, required=True, help="YAML file, e.g. config/train/tiny64.yaml")
     start = parser.add_mutually_exclusive_group()

