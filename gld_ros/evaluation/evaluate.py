@@ -13,15 +13,18 @@ from gld_ros.errors import GldError, SceneError, Status
 from gld_ros.evaluation.metrics import depth_errors, gradient_energy, psnr, sharpness, ssim
 from gld_ros.evaluation.perceptual import PerceptualDistance
 from gld_ros.evaluation.predictors import (
+    REAL,
     Prediction,
     baseline_predictions,
     engine_predictions,
+    kind,
     oracle_decode,
     predicted_depths,
     warp,
 )
+from gld_ros.evaluation.recovery import Landmarks, Recovered, SceneCameras, camera_figures, landmarks, recover
 from gld_ros.evaluation.spread import Spread, pooled_figures
-from gld_ros.geometry.camera import Camera
+from gld_ros.geometry.camera import Camera, neighbour_distance
 from gld_ros.geometry.images import resize_area, resize_depth
 from gld_ros.synthesis.classical import lacks_geometry
 from gld_ros.synthesis.many_views import synthesize_nearest
@@ -34,6 +37,8 @@ HOLES = (
     "pixels that no condition pixel reaches by forward warp with sensor depth (without it: plane-sweep depth), "
     "cracks of up to 2 px closed"
 )
+# whose pictures are asked where they were taken from; a warp by known depth would only repeat the answer
+WITH_CAMERA = ("composed", "generated", "plain", "classical", "copy_nearest", "oracle_decode", REAL)
 Figures = dict[str, float]
 Inspect = Callable[[Sequence[PosedView], Sequence[SynthesizedView]], None]
 
@@ -61,6 +66,14 @@ class EvaluatedView:
     conditions: list[PosedView]
     true_depth: NDArray[np.float32] | None = None  # (H, W) world units
     spreads: dict[str, Spread] = field(default_factory=dict)  # of predictors that drew several samples
+    landmarks: list[Landmarks] = field(default_factory=list)  # of the condition views; empty where no depth is known
+    recovered: dict[str, Recovered] = field(default_factory=dict)  # the cameras that the guesses and ``real`` show
+
+    def recover(self, name: str, rgb: NDArray[np.uint8]) -> None:
+        """Note the camera that a predictor's picture shows, where it is one of those asked and any depth is known."""
+        if kind(name) in WITH_CAMERA and self.landmarks:
+            baseline = neighbour_distance([v.camera for v in self.conditions])
+            self.recovered[name] = recover(rgb, self.camera, self.landmarks, baseline)
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,7 +114,20 @@ class EvaluatedSet:
         for name in dict.fromkeys(name for view in self.views for name in view.spreads):
             spreads = [(v.spreads[name], v.holes) for v in self.views if name in v.spreads]
             means[name] |= {k: v if np.isfinite(v) else None for k, v in pooled_figures(spreads).items()}
+        for name in dict.fromkeys(name for view in self.views for name in view.recovered):
+            means.setdefault(name, {}).update(camera_figures(self._cameras(name)))
         return means
+
+    def _cameras(self, name: str) -> list[SceneCameras]:
+        """One predictor's cameras, scene by scene: views of one scene share their conditions."""
+        scenes: dict[int, list[EvaluatedView]] = {}
+        for view in self.views:
+            if name in view.recovered:
+                scenes.setdefault(id(view.conditions), []).append(view)
+        return [
+            SceneCameras([v.camera for v in of[0].conditions], [v.camera for v in of], [v.recovered[name] for v in of])
+            for of in scenes.values()
+        ]
 
 
 def evaluate_split(
@@ -159,6 +185,8 @@ def evaluate_split(
 
     sensor = [v.depth for v in views if v.depth is not None]
     swept = predicted_depths(given, engine, config.preset) if len(views) > 1 else None
+    depths = sensor if len(sensor) == len(views) else swept
+    known = landmarks(views, depths) if depths is not None else []
     # else depth swept against this split's conditions would serve another split, whose targets they may be
     engine.forget([v.key for v in views])
     evaluated = []
@@ -182,9 +210,12 @@ def evaluate_split(
             figures["oracle_decode"]["psnr_network_size"] = at_network_size
         if view is not None:
             figures["composed"]["observed_share"] = float((view.provenance == OBSERVED).mean())
-        evaluated.append(
-            EvaluatedView(scene.frames[i].name, camera, truth, holes, view, predictions, figures, views, true_depth)
+        found = EvaluatedView(
+            scene.frames[i].name, camera, truth, holes, view, predictions, figures, views, true_depth, landmarks=known
         )
+        for n, picture in {**{n: p.rgb for n, p in predictions.items()}, REAL: truth}.items():
+            found.recover(n, picture)
+        evaluated.append(found)
     return EvaluatedSet(name, evaluated, tuple(dict.fromkeys(notes)), seconds, failed, config.use_depth)
 
 

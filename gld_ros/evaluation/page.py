@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from gld_ros.errors import SceneError
 from gld_ros.evaluation.evaluate import EvaluatedSet, EvaluatedView
 from gld_ros.evaluation.overview import colour_depth, colour_provenance
-from gld_ros.evaluation.predictors import ENGINE_PREDICTORS, in_order, kind
+from gld_ros.evaluation.predictors import ENGINE_PREDICTORS, REAL, in_order, kind
+from gld_ros.evaluation.recovery import MIN_INLIERS, Recovered
 from gld_ros.evaluation.verdicts import COLUMNS, Table, fair, goal_line, harm, losses
 from gld_ros.geometry.images import resize_area
 
@@ -28,9 +29,12 @@ LEGEND = (
     "pictures'; gradients holes: squared gradients over the real pictures'. warp_true uses sensor depth, also where "
     "the engine did not get it (then it does not count). Depth figures of warps are over the pixels they cover. "
     "generated@N, plain@N: the network alone at N updates, its depth in its own scale; plain sees no warped pictures. "
-    "Sample std in grey levels, and its rank correlation with the error of the samples' mean. ATE, RPE: cameras that "
-    "the ray head sees in the generated features, after Sim(3) alignment. oracle_decode: the real picture through the "
-    "network's encoder and decoder, a bound."
+    "Sample std in grey levels, and its rank correlation with the error of the samples' mean. Cameras recovered: the "
+    "share of pictures whose features match known 3-D points of the inputs "
+    f"({MIN_INLIERS} or more that agree); camera deg and centre, ATE, RPE: medians in which the others count as "
+    "infinitely wrong; the row <i>real</i> is the method's own error on real pictures. Ray head: cameras that the "
+    "network's ray head sees in the generated features, after Sim(3) alignment. oracle_decode: the real picture "
+    "through the network's encoder and decoder, a bound."
 )
 STYLE = """
 body{font:14px/1.45 system-ui,sans-serif;margin:2em auto;max-width:1500px;padding:0 1.5em}
@@ -118,7 +122,7 @@ def count(evaluated: EvaluatedSet) -> str:
 
 def bar_chart(figures: Table) -> str:
     """PSNR per predictor as an inline svg: all pixels in full colour, holes pale."""
-    rows = [(name, row.get("psnr") or 0.0, row.get("psnr_holes")) for name, row in figures.items()]
+    rows = [(name, row["psnr"] or 0.0, row.get("psnr_holes")) for name, row in figures.items() if "psnr" in row]
     scale = 380 / max(1.0, *(value for _, value, _ in rows), *(hole or 0.0 for _, _, hole in rows))
     parts = []
     for i, (name, value, hole) in enumerate(rows):
@@ -142,14 +146,15 @@ def _inputs(view: EvaluatedView) -> str:
 
 def _view_row(view: EvaluatedView, with_inputs: bool) -> str:
     tiles = [_inputs(view)] if with_inputs else []
-    tiles.append(_figure(view.truth, f"{Path(view.name).name}: real picture"))
+    tiles.append(_figure(view.truth, f"{Path(view.name).name}: real picture{_camera(view.recovered.get(REAL))}"))
     for name in in_order(view.predictions):
         if name == "mean":
             continue
         rgb = view.predictions[name].rgb
         if name == "generated" and np.array_equal(rgb, view.predictions["composed"].rgb):
             continue
-        tiles.append(_figure(rgb, f"{name} {view.figures[name]['psnr']:.2f} dB"))
+        camera = _camera(view.recovered.get(name))
+        tiles.append(_figure(rgb, f"{name} {view.figures[name]['psnr']:.2f} dB{camera}"))
         if name == "composed":
             error = np.abs(rgb.astype(np.int16) - view.truth).max(axis=2)
             tiles.append(_figure(_heat(2 * error), "error of composed, x2"))
@@ -167,6 +172,15 @@ def _view_row(view: EvaluatedView, with_inputs: bool) -> str:
         _figure(np.where(view.holes[..., None], 40, view.truth).astype(np.uint8), f"holes {view.holes.mean():.0%}")
     )
     return f"<div class='row view'>{''.join(tiles)}</div>"
+
+
+def _camera(found: Recovered | None) -> str:
+    """How far the camera that a picture shows is from the one asked for; empty where nobody looked."""
+    if found is None:
+        return ""
+    if found.world_from_cam is None:
+        return ", camera not recovered"
+    return f", camera off by {found.rotation_deg:.2f}° and {found.centre:.3g}"
 
 
 def _heat(values: NDArray) -> NDArray[np.uint8]:

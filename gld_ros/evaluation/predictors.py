@@ -27,7 +27,8 @@ from gld_ros.synthesis.types import Engine, PosedView, Result
 # in the order of tables; the engine's own first. "@N" behind generated and plain: the network alone at N updates
 ENGINE_PREDICTORS = ("composed", "generated", "plain")
 BASELINES = ("classical", "copy_nearest", "mean", "blur", "warp_true", "warp_predicted")
-BOUNDS = ("oracle_decode",)  # what the engine's decoder makes of the real picture's own features
+REAL = "real"  # the target's real picture: its own figures bound what a picture can reach
+BOUNDS = ("oracle_decode", REAL)  # oracle_decode: what the engine's decoder makes of the real picture's own features
 
 
 def kind(predictor: str) -> str:

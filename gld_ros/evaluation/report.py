@@ -14,7 +14,8 @@ from gld_ros.evaluation.verdicts import COLUMNS, Table, fair, goal_rows, harm, l
 
 TERMINAL = (
     "psnr", "ssim", "perceptual", "psnr_holes", "perceptual_holes", "psnr_observed", "psnr_network_size",
-    "gradient_energy_holes_ratio", "depth_absrel", "depth_delta1", "spearman_holes", "ate_share",
+    "gradient_energy_holes_ratio", "depth_absrel", "depth_delta1", "spearman_holes", "pnp_recovered", "pnp_deg",
+    "pnp_centre_share",
 )  # fmt: skip
 
 

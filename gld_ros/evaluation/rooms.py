@@ -110,6 +110,8 @@ class RoomsEvaluation:
         for mine, theirs in zip(self._parts, other._parts, strict=True):
             for view, known in zip(mine.views, theirs.views, strict=True):
                 view.predictions[name], view.figures[name] = known.predictions[name], known.figures[name]
+                if name in known.recovered:
+                    view.recovered[name] = known.recovered[name]
 
     def _take(self, name: str, drawn: Sequence[Drawn]) -> None:
         """Measure the pictures of one trial and put them beside the others."""
@@ -118,6 +120,7 @@ class RoomsEvaluation:
                 figures = measure(prediction, view.truth, view.holes, view.true_depth, True, self._perceptual)
                 view.predictions[name] = prediction
                 view.figures[name] = figures | scene.cameras | self._spread(name, view, samples)
+                view.recover(name, prediction.rgb)
 
     @staticmethod
     def _spread(name: str, view: EvaluatedView, samples: Sequence[NDArray[np.uint8]]) -> dict[str, float]:

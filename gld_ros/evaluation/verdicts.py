@@ -26,10 +26,17 @@ COLUMNS = (
     ("depth_delta1", "delta1", 3, True),
     ("sample_std_holes", "sample std holes", 2, None),
     ("spearman_holes", "Spearman holes", 2, None),
-    ("ate", "ATE", 3, None),
-    ("ate_share", "ATE / spread", 2, None),
-    ("rpe", "RPE", 3, None),
-    ("rpe_deg", "RPE deg", 1, None),
+    ("pnp_recovered", "cameras recovered", 2, None),
+    ("pnp_deg", "camera deg", 2, None),
+    ("pnp_centre", "camera centre", 3, None),
+    ("pnp_centre_share", "centre / baseline", 2, None),
+    ("pnp_ate", "ATE", 3, None),
+    ("pnp_rpe", "RPE", 3, None),
+    ("pnp_rpe_deg", "RPE deg", 2, None),
+    ("ate", "ATE (ray head)", 3, None),
+    ("ate_share", "ATE / spread (ray head)", 2, None),
+    ("rpe", "RPE (ray head)", 3, None),
+    ("rpe_deg", "RPE deg (ray head)", 1, None),
 )
 WORSE_DB, WORSE_SSIM = 0.1, 0.005  # composing may cost this much against geometry alone
 

@@ -120,13 +120,20 @@ class Camera:
 def view_costs(cameras: Sequence[Camera], target: Camera) -> Array:
     """How far each camera is from ``target``: |dc| / s + angle / 30 deg, s the median gap of neighbouring centres."""
     centres = np.array([c.centre for c in cameras])
-    distances = np.linalg.norm(centres[:, None] - centres[None], axis=-1)
-    np.fill_diagonal(distances, np.inf)
-    spacing = float(np.median(distances.min(axis=1))) if len(cameras) > 1 else 1.0
-    spacing = spacing if np.isfinite(spacing) and spacing > 0 else 1.0
+    spacing = neighbour_distance(cameras) or 1.0
     turns = np.array([np.trace(c.world_from_cam[:3, :3].T @ target.world_from_cam[:3, :3]) for c in cameras])
     angles = np.degrees(np.arccos(np.clip((turns - 1) / 2, -1, 1)))
     return np.linalg.norm(centres - target.centre, axis=1) / spacing + angles / 30.0
+
+
+def neighbour_distance(cameras: Sequence[Camera]) -> float:
+    """Median distance from each centre to the nearest other; 0 for a single camera."""
+    if len(cameras) < 2:
+        return 0.0
+    centres = np.array([c.centre for c in cameras])
+    distances = np.linalg.norm(centres[:, None] - centres[None], axis=-1)
+    np.fill_diagonal(distances, np.inf)
+    return float(np.median(distances.min(axis=1)))
 
 
 def scale_intrinsics(K: Array, sx: float, sy: float) -> Array:

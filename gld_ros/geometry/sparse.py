@@ -13,7 +13,8 @@ from gld_ros.geometry.camera import Camera
 
 FEATURE_PX = 640  # longer side of the picture features are sought in
 MAX_FEATURES = 1500
-RATIO = 0.8  # Lowe's ratio test, within the epipolar band
+CONTRAST = 0.02  # least, of SIFT points
+RATIO = 0.8  # Lowe's ratio test
 MAX_DESCRIPTOR_DISTANCE = 0.6  # of unit RootSIFT vectors
 MAX_SAMPSON_PX = 1.5
 MAX_REPROJECTION_PX = 2.0
@@ -31,11 +32,11 @@ class Features:
     descriptors: NDArray[np.float32]  # (N, 128)
 
 
-def detect(rgb: NDArray[np.uint8], camera: Camera) -> Features:
-    """Find up to MAX_FEATURES SIFT points; a blank picture gives none."""
+def detect(rgb: NDArray[np.uint8], camera: Camera, contrast: float = CONTRAST) -> Features:
+    """Find up to MAX_FEATURES SIFT points of at least ``contrast``; a blank picture gives none."""
     grey = cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY)
     sift = cv2.SIFT_create(  # type: ignore[attr-defined]
-        nfeatures=MAX_FEATURES, contrastThreshold=0.02
+        nfeatures=MAX_FEATURES, contrastThreshold=contrast
     )
     points, descriptors = sift.detectAndCompute(grey, None)
     if descriptors is None:
@@ -63,12 +64,7 @@ def triangulate_pair(a: Features, b: Features) -> NDArray[np.float64]:
     # poses are known, so a match is only sought in the band around the epipolar line: wide baselines survive that way
     in_band = _sampson(xa, xb, f) < MAX_SAMPSON_PX  # (Na, Nb)
     similarity = np.where(in_band, a.descriptors @ b.descriptors.T, -1.0)
-    best = np.argsort(-similarity, axis=1)[:, :2]
-    rows = np.arange(len(a.xy))
-    distance = np.sqrt(np.maximum(2 - 2 * similarity[rows[:, None], best], 0))
-    mutual = similarity.argmax(axis=0)[best[:, 0]] == rows
-    keep = mutual & (distance[:, 0] < RATIO * distance[:, 1]) & (distance[:, 0] < MAX_DESCRIPTOR_DISTANCE)
-    ia, ib = rows[keep], best[keep, 0]
+    ia, ib = mutual_matches(similarity)
     xa, xb = xa[ia], xb[ib]
     if len(ia) == 0:
         return empty
@@ -86,6 +82,19 @@ def triangulate_pair(a: Features, b: Features) -> NDArray[np.float64]:
     good = (error_a < MAX_REPROJECTION_PX) & (error_b < MAX_REPROJECTION_PX) & (z_a > 0) & (z_b > 0)
     good &= (parallax > MIN_PARALLAX_DEG) & (parallax < MAX_PARALLAX_DEG) & (np.abs(scale) < 0.7)
     return points[good]
+
+
+def mutual_matches(similarity: NDArray) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Rows and columns that are each other's best, near enough and unlike the second best (Lowe's ratio test).
+
+    ``similarity``: cosines of unit descriptors, (Na, Nb), Nb >= 2.
+    """
+    best = np.argpartition(-similarity, 1, axis=1)[:, :2]  # in order, for what lies before index 1 is the smallest
+    rows = np.arange(len(similarity))
+    distance = np.sqrt(np.maximum(2 - 2 * similarity[rows[:, None], best], 0))
+    mutual = similarity.argmax(axis=0)[best[:, 0]] == rows
+    keep = mutual & (distance[:, 0] < RATIO * distance[:, 1]) & (distance[:, 0] < MAX_DESCRIPTOR_DISTANCE)
+    return rows[keep], best[keep, 0]
 
 
 def drop_isolated(points: NDArray[np.float64], camera: Camera, neighbours: int = 3) -> NDArray[np.float64]:

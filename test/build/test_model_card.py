@@ -50,6 +50,17 @@ def test_figures_goals_and_command(card):
     assert "0.31 in holes" in text
 
 
+def test_cameras_of_pictures_and_of_the_ray_head_are_told_apart(card):
+    rows = {
+        "generated@4": {"pnp_recovered": 0.4, "pnp_deg": None, "ate": 0.1, "rpe_deg": 10.2},
+        "real": {"pnp_recovered": 1.0, "pnp_deg": 0.124, "pnp_centre": 0.005, "pnp_centre_share": 0.014},
+    }
+    text = "\n".join(card.rooms_section({**FOUND, "sets": {"rooms/test": rows}}))
+    assert "generated@4 40%, –°" in text
+    assert "real 100%, 0.12°, 0.005 m (0.01)" in text
+    assert "own ray head" in text
+
+
 def test_photographs_name_the_worse_sets(card):
     figures = {"composed": {"psnr": 20.0, "ssim": 0.8}, "classical": {"psnr": 21.0, "ssim": 0.8}, "mean": {"psnr": 9.0},
                "oracle_decode": {"psnr": 25.0, "psnr_network_size": 31.0}}  # fmt: skip

@@ -40,8 +40,8 @@ def test_all_splits_predictors_and_figures(out):
     found = metrics(out)
     assert set(found["sets"]) == {"room/interp", "room/extrapolate"}
     for figures in found["sets"].values():
-        assert set(figures) == PREDICTORS | {"warp_true"}
-        assert all(set(row) >= KEYS for row in figures.values())
+        assert set(figures) == PREDICTORS | {"warp_true", "real"}
+        assert all(set(row) >= KEYS for name, row in figures.items() if name != "real")
     assert found["config"]["model"] == "classical"
     assert found["config"]["use_depth"] is True
     assert found["revision"]
@@ -55,6 +55,20 @@ def test_figures_are_in_the_order_one_expects(out):
     assert figures["blur"]["sharpness"] < figures["copy_nearest"]["sharpness"]
     assert figures["copy_nearest"]["depth_absrel"] is None
     assert figures["composed"]["ssim"] <= 1
+
+
+def test_cameras_are_recovered_from_pictures_and_the_page_says_so(out):
+    figures = metrics(out)["sets"]["room/interp"]
+    assert figures["real"]["pnp_recovered"] == figures["composed"]["pnp_recovered"] == 1
+    assert figures["real"]["pnp_deg"] < 0.3
+    assert figures["real"]["pnp_ate"] < 0.02
+    assert figures["copy_nearest"]["pnp_deg"] == pytest.approx(1.5, abs=0.3)  # that of the nearest view
+    assert figures["copy_nearest"]["pnp_centre_share"] == pytest.approx(0.5, abs=0.1)
+    assert "pnp_deg" not in figures["warp_true"]
+    page = (out / "index.html").read_text()
+    assert "<th>cameras recovered</th>" in page
+    assert "<td>real</td>" in page
+    assert "camera off by" in page
 
 
 def test_the_page_holds_its_pictures(out):
@@ -87,7 +101,7 @@ def test_no_depth_no_splits_no_unit(tmp_path):
     room = planes.write_folder(tmp_path / "room", depth=False, metric=False, splits=None)
     assert evaluate(tmp_path / "out", room) == 0
     figures = metrics(tmp_path / "out")["sets"]["room/default"]
-    assert set(figures) == PREDICTORS
+    assert set(figures) == PREDICTORS | {"real"}
     assert figures["composed"]["depth_absrel"] is None
 
 
@@ -136,7 +150,7 @@ def test_the_frozen_rooms(tmp_path):
     assert evaluate(tmp_path, "--rooms", "--rooms-limit", 1, "--no-depth") == 0
     found = metrics(tmp_path)
     assert set(found["sets"]) == {"rooms/test[:1]"}
-    assert set(found["sets"]["rooms/test[:1]"]) == PREDICTORS | {"warp_true"}
+    assert set(found["sets"]["rooms/test[:1]"]) == PREDICTORS | {"warp_true", "real"}
     assert len(found["config"]["rooms"]["hash"]) >= 8
 
 

@@ -81,6 +81,11 @@ def test_the_frozen_rooms_with_the_network_alone(checkpoint, tmp_path, capsys):
     assert -1 <= row["spearman_holes"] <= 1
     assert row["gradient_energy_holes_ratio"] > 0
     assert row["ate"] > 0
+    assert all("pnp_recovered" in sensor[name] for name in both - {"warp_true"})
+    assert sensor["real"]["pnp_recovered"] == 1
+    assert sensor["real"]["pnp_deg"] < 0.5
+    assert sensor["real"] == blind["real"]  # known 3-D is the same with and without depth for the engine
+    assert sensor["generated@4"]["pnp_recovered"] < 0.5  # random weights
     assert row["depth_absrel"] is not None
     assert sensor["generated@1"].get("sample_std") is None
     assert [r["met"] for r in found["goals"] if r["goal"] == "oracle decode, dB"] == [False]
