@@ -3,78 +3,77 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from gld_ros.geometry.camera import Camera
-from gld_ros.geometry.plane_sweep import inside, project, sample
+from gld_ros.geometry.plane_sweep import inside, plane_projection, project, sample
 from gld_ros.geometry.target_depth import nearness
-from gld_ros.geometry.view_depth import ViewDepth
 
 FINER = 2  # points per pixel side, so that a target somewhat nearer than the view gets few cracks
 SAME_SURFACE = 0.05  # neighbours within this share in inverse depth lie on one surface
 SURROUNDED = 6  # of 8 neighbours that are nearer: what shows between them shows through a crack
 
 
-def splat_measured(target: Camera, depths: Sequence[ViewDepth]) -> Tensor:
-    """Inverse depth of the surfaces that depth sensors measured as ``target`` sees them, 0 where none did; (H, W).
+@dataclass(frozen=True, eq=False)
+class SensorDepth:
+    """What a depth sensor measured in one view."""
+
+    camera: Camera
+    inverse: Tensor  # (H, W) inverse z-depth, 0 where nothing was measured
+
+
+def sensor_depth(camera: Camera, depth: Tensor) -> SensorDepth:
+    """From z-depth (H, W); not finite or <= 0 = not measured."""
+    measured = torch.isfinite(depth) & (depth > 0)
+    return SensorDepth(camera, torch.where(measured, 1 / depth.clamp(min=1e-6), torch.zeros_like(depth)))
+
+
+def splat(target: Camera, depths: Sequence[SensorDepth]) -> Tensor:
+    """Inverse depth of the nearest measured surface at each pixel of ``target``, 0 where no measurement lands; (H, W).
 
     Views are taken in the order of their nearness, for colours come from near views most: a further one adds what is in
     front of that or beside it, unless a nearer view has looked through it.
     """
-    measured = [d for d in depths if d.measured.any()]
     fused = torch.zeros(target.height, target.width, device=depths[0].inverse.device)
-    if not measured:
-        return fused
-    scene_inverse = float(torch.cat([d.inverse[d.measured] for d in measured]).median())
-    measured.sort(key=lambda d: -nearness(d.view.camera, target, scene_inverse))
-    for rank, depth in enumerate(measured):
+    scene_inverse = float(torch.cat([d.inverse[d.inverse > 0] for d in depths]).median().nan_to_num())
+    ordered = sorted(depths, key=lambda d: -nearness(d.camera, target, scene_inverse))
+    for rank, depth in enumerate(ordered):
         own = _without_cracks(_splat(target, depth))
-        for nearer in measured[:rank]:
+        for nearer in ordered[:rank]:
             own = torch.where(_looks_through(nearer, target, own), torch.zeros_like(own), own)
         fused = torch.where(own > (1 + SAME_SURFACE) * fused, own, fused)
     return fused
 
 
-def _splat(target: Camera, depth: ViewDepth) -> Tensor:
-    """The nearest of one view's measured points at each pixel, (H, W)."""
+def _splat(target: Camera, depth: SensorDepth) -> Tensor:
+    """The nearest of one view's points at each pixel, (H, W)."""
     inverse = upsample_inverse(depth.inverse, *(FINER * side for side in depth.inverse.shape))
-    measured = depth.measured.repeat_interleave(FINER, 0).repeat_interleave(FINER, 1)
-    cell, landed = _land(target, depth.view.camera, inverse[measured], torch.nonzero(measured).T)
-    nearest = torch.zeros(target.height * target.width, device=inverse.device)
-    return nearest.scatter_reduce_(0, cell, landed, "amax").view(target.height, target.width)
-
-
-def _looks_through(view: ViewDepth, target: Camera, inverse: Tensor) -> Tensor:
-    """Has ``view`` measured something clearly behind the points of ``target`` at ``inverse`` depth? (H, W) bool."""
-    x, y, there = project(target, view.view.camera, inverse.clamp(min=1e-9)[None])
-    theirs, measured = sample(torch.stack([view.inverse, view.measured.float()]), x, y, "nearest")[:, 0]
-    known = inside(x, y, there, view.view.camera)[0] & (measured > 0.5) & (inverse > 0)
-    return known & (theirs < (1 - SAME_SURFACE) * there[0])
-
-
-def upsample_inverse(inverse: Tensor, height: int, width: int) -> Tensor:
-    """Grow an inverse-depth map: bilinear on surfaces, nearest across edges so that no depth floats between two."""
-    smooth = F.interpolate(inverse[None, None], size=(height, width), mode="bilinear", align_corners=False)[0, 0]
-    nearest = F.interpolate(inverse[None, None], size=(height, width), mode="nearest-exact")[0, 0]
-    return torch.where((smooth - nearest).abs() < SAME_SURFACE * nearest, smooth, nearest)
-
-
-def _land(target: Camera, camera: Camera, inverse: Tensor, rows_columns: Tensor) -> tuple[Tensor, Tensor]:
-    """Pixels of ``target``, row by row, that points of ``camera`` fall on, and their inverse depth there; (n,) each."""
-    target_from_cam = target.cam_from_world @ camera.world_from_cam
-    turn = torch.as_tensor(target.K @ target_from_cam[:3, :3] @ np.linalg.inv(camera.K), dtype=torch.float32)
-    shift = torch.as_tensor(target.K @ target_from_cam[:3, 3], dtype=torch.float32)
+    rows_columns = torch.nonzero(inverse).T
+    inverse = inverse[rows_columns[0], rows_columns[1]]
+    turn, shift = (
+        torch.as_tensor(m, dtype=torch.float32).to(inverse.device) for m in plane_projection(depth.camera, target)
+    )
     v, u = (rows_columns.float() + 0.5) / FINER - 0.5
-    homogeneous = turn.to(inverse.device) @ torch.stack([u, v, torch.ones_like(u)])
-    homogeneous = homogeneous + shift.to(inverse.device).unsqueeze(1) * inverse  # target z over camera z is the last
-    ratio = homogeneous[2].clamp(min=1e-6)
-    x, y = (homogeneous[:2] / ratio).round()
-    inside = (homogeneous[2] > 1e-6) & (x >= 0) & (y >= 0) & (x < target.width) & (y < target.height)
-    return (y * target.width + x)[inside].long(), (inverse / ratio)[inside]
+    x, y, ratio = turn @ torch.stack([u, v, torch.ones_like(u)]) + shift.unsqueeze(1) * inverse
+    ahead = ratio > 1e-6  # target z over the view's z
+    x, y = (x / ratio).round(), (y / ratio).round()
+    landed = ahead & (x >= 0) & (y >= 0) & (x < target.width) & (y < target.height)
+    cell = (y * target.width + x)[landed].long()
+    nearest = torch.zeros(target.height * target.width, device=inverse.device)
+    nearest.scatter_reduce_(0, cell, (inverse / ratio)[landed], "amax")
+    return nearest.view(target.height, target.width)
+
+
+def _looks_through(view: SensorDepth, target: Camera, inverse: Tensor) -> Tensor:
+    """Has ``view`` measured something clearly behind the points of ``target`` at ``inverse`` depth? (H, W) bool."""
+    x, y, there = project(target, view.camera, inverse.clamp(min=1e-9)[None])
+    theirs = sample(view.inverse[None], x, y, "nearest")[0, 0]
+    known = inside(x, y, there, view.camera)[0] & (theirs > 0) & (inverse > 0)
+    return known & (theirs < (1 - SAME_SURFACE) * there[0])
 
 
 def _without_cracks(inverse: Tensor) -> Tensor:
@@ -85,3 +84,10 @@ def _without_cracks(inverse: Tensor) -> Tensor:
     count = nearer.sum(0)
     mean = (around * nearer).sum(0) / count.clamp(min=1)
     return torch.where(count >= SURROUNDED, mean, inverse)
+
+
+def upsample_inverse(inverse: Tensor, height: int, width: int) -> Tensor:
+    """Grow an inverse-depth map: bilinear on surfaces, nearest across edges so that no depth floats between two."""
+    smooth = F.interpolate(inverse[None, None], size=(height, width), mode="bilinear", align_corners=False)[0, 0]
+    nearest = F.interpolate(inverse[None, None], size=(height, width), mode="nearest-exact")[0, 0]
+    return torch.where((smooth - nearest).abs() < SAME_SURFACE * nearest, smooth, nearest)

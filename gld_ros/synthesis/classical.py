@@ -15,7 +15,8 @@ from gld_ros.errors import GldError, Status
 from gld_ros.geometry.blend import Blend, blend
 from gld_ros.geometry.camera import Camera
 from gld_ros.geometry.fill import smooth_fill
-from gld_ros.geometry.splat import splat_measured, upsample_inverse
+from gld_ros.geometry.images import resize_depth
+from gld_ros.geometry.splat import sensor_depth, splat, upsample_inverse
 from gld_ros.geometry.target_depth import TargetDepth, refine, sweep_target
 from gld_ros.geometry.tracking import Tracks
 from gld_ros.geometry.view_depth import ViewDepth
@@ -224,15 +225,30 @@ class ClassicalEngine:
         guide = swept.expected_rgb
         filled = smooth_fill(inverse[None], sure[None] ** 2 + 1e-5, guide[None], strength=100.0, edge=0.1)[0]
         inverse = torch.where(sure > SURE, inverse, filled)
-        measured = splat_measured(work, keyframes.depths)
-        inverse = torch.where(measured > 0, measured, inverse)
         if (work.width, work.height) != (target.width, target.height):
             inverse = upsample_inverse(inverse, target.height, target.width)
         inverse = refine(target, keyframes.depths, inverse)
+        measured = self._measured(target, views, preset)
+        if measured is not None:
+            inverse = torch.where(measured > 0, measured, inverse)
         final = self._blend(target, views, keyframes, swept, inverse)
         if float((final.confidence > ANY_SUPPORT).float().mean()) < MIN_SEEN_FRACTION:
             return empty_view(target, NOTHING_SEEN), carried
         return view_of(target, final, swept, request), carried
+
+    def _measured(self, target: Camera, views: Sequence[PosedView], preset: ClassicalPreset) -> torch.Tensor | None:
+        """Inverse depth that sensors measured as the target sees it, (H, W), 0 = none; None without any sensor."""
+        camera = work_camera(target, preset.splat_px)
+        depths = []
+        for view in views:
+            if view.depth is None or not has_depth(view):
+                continue
+            width, height = _source_size(camera, view.camera)
+            depth = torch.from_numpy(np.array(resize_depth(view.depth, width, height), np.float32)).to(self.device)
+            depths.append(sensor_depth(view.camera.resized(width, height), depth))
+        if not depths:
+            return None
+        return upsample_inverse(splat(camera, depths), target.height, target.width)
 
     def _blend(
         self,
@@ -242,12 +258,14 @@ class ClassicalEngine:
         swept: TargetDepth,
         inverse: torch.Tensor,
     ) -> Blend:
-        pictures = []
-        for view in views:  # sources at about the target's resolution: finer ones would alias
-            ratio = min(1.0, target.K[0, 0] / view.camera.K[0, 0])
-            w, h = (max(2, round(n * ratio)) for n in (view.camera.width, view.camera.height))
-            pictures.append(self.cache.picture(view, w, h))
+        pictures = [self.cache.picture(view, *_source_size(target, view.camera)) for view in views]
         return blend(target, keyframes.depths, pictures, keyframes.gains, swept, inverse)
+
+
+def _source_size(target: Camera, source: Camera) -> tuple[int, int]:
+    """Width and height at which a source has about the target's resolution: a finer one would alias."""
+    ratio = min(1.0, float(target.K[0, 0] / source.K[0, 0]))
+    return max(2, round(source.width * ratio)), max(2, round(source.height * ratio))
 
 
 def _is_stream(request: Request) -> bool:

@@ -13,17 +13,18 @@ SMALLEST_PX = 8  # least side of a working picture: two 9 px windows would not f
 
 @dataclass(frozen=True)
 class ClassicalPreset:
-    """Working size (longer side) and number of depth planes."""
+    """Working size (longer side), number of depth planes, and size at which sensor depth is moved into targets."""
 
     work_px: int
     planes: int
+    splat_px: int
 
 
 PRESETS = {
-    "reference": ClassicalPreset(256, 96),
-    "full": ClassicalPreset(256, 96),
-    "balanced": ClassicalPreset(256, 64),
-    "fast": ClassicalPreset(128, 32),
+    "reference": ClassicalPreset(256, 96, 1024),
+    "full": ClassicalPreset(256, 96, 1024),
+    "balanced": ClassicalPreset(256, 64, 640),
+    "fast": ClassicalPreset(128, 32, 256),
 }
 FASTEST = "fast"
 
