@@ -5,7 +5,7 @@ GLD specification section 6. Runs in float64 so that maps with coordinates of ki
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -30,6 +30,10 @@ class RelativeCameras:
     def cam_from_ref_scaled(self) -> Tensor:
         """Inverse poses with scaled translations, (B, V, 4, 4) float64: what PRoPE reads."""
         return rigid_inverse(self._scaled())
+
+    def views(self, views: slice) -> RelativeCameras:
+        """Some of the views, still in the frame of the same reference."""
+        return replace(self, ref_from_cam=self.ref_from_cam[:, views], K=self.K[:, views])
 
     def _scaled(self) -> Tensor:
         scaled = self.ref_from_cam.clone()

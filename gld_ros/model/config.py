@@ -41,6 +41,8 @@ class EncoderConfig:
     final_norm_eps: float = 1e-5
     whiten: int = 0  # > 0: pictures enter as this many whitened patch components (small models)
     depth_cells: int = 0  # > 0: known depth enters after level 0, as the means of so many cells a patch side
+    pose_input: Literal["none", "rays", "prope"] = "none"  # known poses enter where views first meet (small models):
+    # as rays added to the tokens before block alt_start, or as PRoPE in the blocks that attend over all views
     position_offset: float = 0.1  # quirk: the table is resampled by the factor (h + 0.1) / grid, not by size
 
     def __post_init__(self) -> None:
@@ -49,6 +51,13 @@ class EncoderConfig:
             raise GldError(f"level_blocks {self.level_blocks} must rise and stay below blocks = {self.blocks}")
         if self.depth_cells < 0 or (self.depth_cells and self.patch % self.depth_cells):
             raise GldError(f"depth_cells is {self.depth_cells}, must be 0 or divide the patch {self.patch}")
+        if self.pose_input != "none" and not any(map(self.is_global, range(self.level_blocks[-1] + 1))):
+            raise GldError(
+                f"pose_input is {self.pose_input!r}, but no block attends over all views: alt_start is "
+                f"{self.alt_start}, must leave an odd block up to {self.level_blocks[-1]}"
+            )
+        if self.pose_input == "prope":
+            _divides("encoder heads with PRoPE", self.width, self.heads, 8)
 
     @property
     def channels(self) -> int:

@@ -13,9 +13,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gld_ros.errors import GldError
+from gld_ros.model.camera_map import RelativeCameras
 from gld_ros.model.config import IMAGENET_MEAN, IMAGENET_STD, EncoderConfig
 from gld_ros.model.known_depth import DepthEmbed, KnownDepth
+from gld_ros.model.known_pose import RayEmbed, patch_rays, view_prope
 from gld_ros.model.layers import LayerScale, Mlp, merge_heads, split_heads
+from gld_ros.model.prope import Prope
 from gld_ros.model.whitening import WhitenedPatchEmbed
 
 Rope = tuple[Tensor, Tensor]  # cos and sin, each (tokens, head channels)
@@ -38,11 +41,18 @@ class Encoder(nn.Module):
         )
         if config.depth_cells:
             self.depth_embed = DepthEmbed(config.patch, config.depth_cells, width)
+        if config.pose_input == "rays":
+            self.ray_embed = RayEmbed(width)
         self.blocks = nn.ModuleList(EncoderBlock(config, index) for index in range(config.blocks))
         self.norm = nn.LayerNorm(width, eps=config.final_norm_eps)
 
     def forward(
-        self, rgb: Tensor, last_level: int = 3, depth: KnownDepth | None = None, alone: Tensor | None = None
+        self,
+        rgb: Tensor,
+        last_level: int = 3,
+        depth: KnownDepth | None = None,
+        alone: Tensor | None = None,
+        cameras: RelativeCameras | None = None,
     ) -> list[Tensor]:
         """Raw features of levels 0..last_level; the views of a scene are encoded jointly.
 
@@ -51,13 +61,17 @@ class Encoder(nn.Module):
             last_level: stop after this level (0..3); later blocks are not run.
             depth: what is known of the depth, for models with ``depth_cells``; others do not look at it.
             alone: what ``alone`` made of these pictures, if that is known.
+            cameras: of these views, as ``known_pose.network_cameras`` gives them, for models with ``pose_input``;
+                others do not look at them.
+
+        Raises GldError when cameras are missing that the blocks up to this level read.
 
         Returns:
             one tensor per level, (B, V, 1 + N, D): token 0 is the class/camera token, then patches row-major.
         """
         blocks = self.config.level_blocks[: last_level + 1]
         first, x = (0, self.embed(rgb)) if alone is None else (self.config.alt_start, alone)
-        return self._run(x, grid_of(rgb, self.config.patch), range(first, blocks[-1] + 1), blocks, depth)[0]
+        return self._run(x, grid_of(rgb, self.config.patch), range(first, blocks[-1] + 1), blocks, depth, cameras)[0]
 
     @property
     def begins_alone(self) -> bool:
@@ -68,12 +82,15 @@ class Encoder(nn.Module):
         """Tokens of pictures (B, V, 3, H, W) after those blocks, (B, V, 1 + N, width); see ``begins_alone``."""
         return self._run(self.embed(rgb), grid_of(rgb, self.config.patch), range(self.config.alt_start), ())[1]
 
-    def propagate(self, level1: Tensor, cls: Tensor, grid: tuple[int, int]) -> list[Tensor]:
+    def propagate(
+        self, level1: Tensor, cls: Tensor, grid: tuple[int, int], cameras: RelativeCameras | None = None
+    ) -> list[Tensor]:
         """Run the blocks after level 1 on given level-1 features; raw levels 2 and 3.
 
         Args:
             level1: raw (de-normalised) patch features, (B, V, N, D), N = grid rows x columns.
             cls: raw class vector of each view, (B, V, D); without effect where the camera token enters later.
+            cameras: of all views, as in ``forward``.
 
         Returns:
             levels 2 and 3, each (B, V, 1 + N, D). Source: GLD specification section 4.
@@ -81,7 +98,7 @@ class Encoder(nn.Module):
         tokens = torch.cat([cls.unsqueeze(2), level1], dim=2)
         state = tokens[..., -self.config.width :].to(self.norm.weight.dtype)  # the blocks read the last half only
         _, before, *blocks = self.config.level_blocks
-        return self._run(state, grid, range(before + 1, blocks[-1] + 1), blocks)[0]
+        return self._run(state, grid, range(before + 1, blocks[-1] + 1), blocks, cameras=cameras)[0]
 
     def layer_normed(self, raw: Tensor) -> Tensor:
         """The form decoders read: the final LayerNorm on the last ``width`` channels, (..., D) -> (..., D)."""
@@ -119,28 +136,62 @@ class Encoder(nn.Module):
         blocks: range,
         taken: Sequence[int],
         depth: KnownDepth | None = None,
+        cameras: RelativeCameras | None = None,
     ) -> tuple[list[Tensor], Tensor]:
         """Run some blocks; the features of those that are taken, and the tokens after the last."""
         config = self.config
         head = config.width // config.heads
         local_rope = rope_2d(grid, head, config.rope_base, x.device, flat=False)
-        # Cross-view blocks know of a token only whether it is a patch.
-        global_rope = rope_2d(grid, head, config.rope_base, x.device, flat=True)
+        poses = self._read_poses(blocks, x, cameras)
+        # Cross-view blocks know of a token only whether it is a patch, or else how its camera lies to the others.
+        across: Rope | Prope = (
+            view_prope(poses, grid, config.patch, head, config.rope_base, x.device)
+            if poses is not None and config.pose_input == "prope"
+            else rope_2d(grid, head, config.rope_base, x.device, flat=True)
+        )
         local, features = x, []
         for index in blocks:
             if index == config.alt_start:
                 x = self._with_camera_token(x)
+                if poses is not None and config.pose_input == "rays":
+                    rays = self.ray_embed(patch_rays(poses, grid, config.patch))
+                    x = x + F.pad(rays, (0, 0, 1, 0))  # the class token has none
             if depth is not None and config.depth_cells and index == config.level_blocks[0] + 1:
                 x = x + F.pad(self.depth_embed(depth), (0, 0, 1, 0))  # the class token has none
             block, crosses = self.blocks[index], config.is_global(index)
-            rope = (global_rope if crosses else local_rope) if index >= config.rope_start else None
+            place: Rope | Prope | None = across if crosses else local_rope
+            if index < config.rope_start and not isinstance(place, Prope):
+                place = None
             merged = x.flatten(1, 2) if crosses else x.flatten(0, 1)
-            x = block(merged, rope).view(x.shape)
+            x = block(merged, place).view(x.shape)
             if not crosses:
                 local = x
             if index in taken:
                 features.append(torch.cat([local, x], dim=-1) if config.level_features == "concat" else x)
         return features, x
+
+    def _read_poses(self, blocks: range, x: Tensor, cameras: RelativeCameras | None) -> RelativeCameras | None:
+        """The cameras of the views of ``x`` (B, V, …) where these blocks read them, else None."""
+        config = self.config
+        reads = {
+            "none": False,
+            "rays": config.alt_start in blocks,
+            "prope": any(map(config.is_global, blocks)),
+        }[config.pose_input]
+        if not reads:
+            return None
+        scenes, views = x.shape[:2]
+        if cameras is None:
+            raise GldError(
+                f"this encoder reads camera poses (pose_input: {config.pose_input}) and was given none: "
+                f"pass the cameras of its {views} views, made by GldModel.encoder_cameras"
+            )
+        if cameras.K.shape[:2] != (scenes, views):
+            raise GldError(
+                f"cameras of {tuple(cameras.K.shape[:2])} (scenes, views) for pictures of {(scenes, views)}: "
+                "the encoder needs one camera for every view"
+            )
+        return cameras
 
     def _with_camera_token(self, x: Tensor) -> Tensor:
         """Overwrite token 0: one learned token for the first view of the scene, another for all others."""
@@ -174,15 +225,15 @@ class EncoderBlock(nn.Module):
         self.mlp = Mlp(config.width, config.mlp_hidden)
         self.ls2 = LayerScale(config.width)
 
-    def forward(self, x: Tensor, rope: Rope | None) -> Tensor:
+    def forward(self, x: Tensor, place: Rope | Prope | None) -> Tensor:
         """(B, tokens, width); a rope shorter than the tokens repeats for every view."""
-        x = x + self.ls1(self.attn(self.norm1(x), rope))
+        x = x + self.ls1(self.attn(self.norm1(x), place))
         out: Tensor = x + self.ls2(self.mlp(self.norm2(x)))
         return out
 
 
 class EncoderAttention(nn.Module):
-    """Self-attention with optional q/k LayerNorm and 2-D rotary positions."""
+    """Self-attention with optional q/k LayerNorm and 2-D rotary positions or PRoPE."""
 
     def __init__(self, config: EncoderConfig, qk_norm: bool) -> None:
         super().__init__()
@@ -193,12 +244,16 @@ class EncoderAttention(nn.Module):
         self.k_norm = nn.LayerNorm(head, eps=config.qk_norm_eps) if qk_norm else nn.Identity()
         self.proj = nn.Linear(config.width, config.width)
 
-    def forward(self, x: Tensor, rope: Rope | None) -> Tensor:
+    def forward(self, x: Tensor, place: Rope | Prope | None) -> Tensor:
         q, k, v = (split_heads(part, self.heads) for part in self.qkv(x).chunk(3, dim=-1))
         q, k = self.q_norm(q), self.k_norm(k)
-        if rope is not None:
-            q, k = _rotate(q, rope), _rotate(k, rope)
-        out: Tensor = self.proj(merge_heads(F.scaled_dot_product_attention(q, k, v)))
+        if isinstance(place, Prope):
+            attended = place.attend(q, k, v)
+        else:
+            if place is not None:
+                q, k = _rotate(q, place), _rotate(k, place)
+            attended = F.scaled_dot_product_attention(q, k, v)
+        out: Tensor = self.proj(merge_heads(attended))
         return out
 
 

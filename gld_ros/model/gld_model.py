@@ -23,6 +23,7 @@ from gld_ros.model.depth_head import DepthHead
 from gld_ros.model.dit import DiT, DiTInputs
 from gld_ros.model.encoder import Encoder, grid_of
 from gld_ros.model.known_depth import KnownDepth
+from gld_ros.model.known_pose import network_cameras
 from gld_ros.model.layers import map_to_tokens, tokens_to_map
 from gld_ros.model.precision import upload
 from gld_ros.model.rgb_decoder import RgbDecoder
@@ -100,19 +101,38 @@ class GldModel(nn.Module):
             # Callers may still hold the name bound by ``with``, so the weights themselves must go.
             dit.to("meta")
 
-    def encode(self, rgb: Tensor, depth: KnownDepth | None = None) -> Latents:
+    def encoder_cameras(self, world_from_cam: Tensor, K: Tensor, scale: Tensor | None = None) -> RelativeCameras | None:
+        """Cameras for the encoder of models with ``pose_input``; None for others, which do not look at them.
+
+        Args:
+            world_from_cam: (B, V, 4, 4) OpenCV camera-to-world, condition views first.
+            K: (B, V, 3, 3) in pixels.
+            scale: network units per unit of the poses where depth is known, (B,) or (B, 1, 1, 1). A model that reads
+                no depth has one unit only, the metre of its training, and takes the poses as they are.
+        """
+        config = self.config.encoder
+        if config.pose_input == "none":
+            return None
+        return network_cameras(world_from_cam, K, scale if config.depth_cells else None)
+
+    def encode(self, rgb: Tensor, depth: KnownDepth | None = None, cameras: RelativeCameras | None = None) -> Latents:
         """Encode the views of each scene jointly.
 
         Args:
             rgb: (B, V, 3, H, W) in [0, 1], H and W multiples of the patch.
             depth: what is known of their depth, for models that read it.
+            cameras: what ``encoder_cameras`` made of theirs, for models that read poses before level 1.
 
         Raises GldError on zero views, non-finite pixels or a size the patch does not divide.
         """
-        return self.encode_with_cls(rgb, depth)[0]
+        return self.encode_with_cls(rgb, depth, cameras=cameras)[0]
 
     def encode_with_cls(
-        self, rgb: Tensor, depth: KnownDepth | None = None, alone: Tensor | None = None
+        self,
+        rgb: Tensor,
+        depth: KnownDepth | None = None,
+        alone: Tensor | None = None,
+        cameras: RelativeCameras | None = None,
     ) -> tuple[Latents, Tensor]:
         """``encode``, and the raw level-1 class vector of each view that comes with it, (B, V, D).
 
@@ -120,21 +140,24 @@ class GldModel(nn.Module):
         """
         self._check_pictures(rgb)
         grid = grid_of(rgb, self.config.encoder.patch)
-        raw = self.encoder(rgb, last_level=1, depth=depth, alone=alone)
+        raw = self.encoder(rgb, last_level=1, depth=depth, alone=alone, cameras=cameras)
         level0, level1 = (
             tokens_to_map(self.level_statistics(level).normalise(tokens[:, :, 1:]), grid)
             for level, tokens in enumerate(raw)
         )
         return Latents(level0, level1), raw[1][:, :, 0].float()
 
-    def propagation_cls(self, rgb: Tensor, alone: Tensor | None = None) -> Tensor:
+    def propagation_cls(
+        self, rgb: Tensor, alone: Tensor | None = None, cameras: RelativeCameras | None = None
+    ) -> Tensor:
         """The raw level-1 class vector of the first condition view that every view gets, (B, D).
 
         Source: specification section 4; ``config.propagation_cls`` says how it is encoded.
         """
         views = slice(1 if self.config.propagation_cls == "first_alone" else None)
         alone = None if alone is None else alone[:, views]
-        cls: Tensor = self.encoder(rgb[:, views], last_level=1, alone=alone)[1][:, 0, 0].float()
+        cameras = None if cameras is None else cameras.views(views)
+        cls: Tensor = self.encoder(rgb[:, views], last_level=1, alone=alone, cameras=cameras)[1][:, 0, 0].float()
         return cls
 
     def raw(self, latents: Tensor, level: int) -> Tensor:
@@ -147,18 +170,19 @@ class GldModel(nn.Module):
         assert isinstance(module, LatentStatistics)
         return module
 
-    def decoder_levels(self, latents: Latents, cls: Tensor) -> list[Tensor]:
+    def decoder_levels(self, latents: Latents, cls: Tensor, cameras: RelativeCameras | None = None) -> list[Tensor]:
         """Generated levels 0 and 1 -> raw levels 0..3, each (B, V, N, D), by running the rest of the encoder.
 
         Args:
             latents: normalised levels of all views.
             cls: raw class vector, (B, D) for all views of a scene or (B, V, D).
+            cameras: what ``encoder_cameras`` made of all views, targets too, for models that read poses.
         """
         grid = (latents.level1.shape[-2], latents.level1.shape[-1])
         level0, level1 = self.raw(latents.level0, 0), self.raw(latents.level1, 1)
         if cls.dim() == 2:
             cls = cls.unsqueeze(1).expand(-1, level1.shape[1], -1)
-        level2, level3 = self.encoder.propagate(level1, cls, grid)
+        level2, level3 = self.encoder.propagate(level1, cls, grid, cameras)
         return [level0, level1, level2[:, :, 1:].float(), level3[:, :, 1:].float()]
 
     def layer_normed(self, levels: list[Tensor]) -> list[Tensor]:

@@ -63,6 +63,7 @@ def prope(
     head: int,
     base: float = 100.0,
     key_inverse: bool = False,
+    class_tokens: int = 0,
 ) -> Prope:
     """Build the transforms of one scene batch, once per sampling.
 
@@ -72,6 +73,7 @@ def prope(
         size: (W, H) that K is divided by.
         grid: rows and columns of tokens of one view.
         head: channels of one attention head, a multiple of 8.
+        class_tokens: tokens before the patches of each view, which its matrices turn and no place in the picture.
     """
     with no_autocast(K.device.type):
         lens = normalised_intrinsics(K.float(), size)
@@ -84,6 +86,7 @@ def prope(
         torch.arange(grid[0], device=K.device), torch.arange(grid[1], device=K.device), indexing="ij"
     )
     angles = torch.stack([columns, rows], dim=-1).flatten(0, 1).unsqueeze(-1) * frequencies  # (N, 2, d / 8)
+    angles = F.pad(angles, (0, 0, 0, 0, class_tokens, 0))
     cos, sin = angles.cos(), angles.sin()
     query, key, output = (_turn(matrices, cos, turned) for matrices, turned in ((P.mT, sin), (P_tilde, sin), (P, -sin)))
     return Prope(P, P_tilde, cos, sin, query, key, output)

@@ -17,6 +17,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
+from gld_ros.model.camera_map import RelativeCameras
 from gld_ros.model.gld_model import GldModel, Latents, join_latents
 from gld_ros.model.known_depth import KnownDepth
 from gld_ros.model.precision import upload
@@ -42,17 +43,22 @@ Made = TypeVar("Made", ViewFeatures, Tensor)
 
 
 def encode_views(
-    model: GldModel, rgb: Tensor, depth: KnownDepth | None = None, alone: Tensor | None = None
+    model: GldModel,
+    rgb: Tensor,
+    depth: KnownDepth | None = None,
+    alone: Tensor | None = None,
+    cameras: RelativeCameras | None = None,
 ) -> ViewFeatures:
     """Encode the condition views of each scene, (B, C, 3, H, W), in one pass where that gives the class vector too.
 
-    alone: what ``Encoder.alone`` made of them, if that is known.
+    alone: what ``Encoder.alone`` made of them, if that is known; cameras: what ``GldModel.encoder_cameras`` made of
+    theirs.
     """
     rgb = upload(rgb, model.device)
-    latents, cls = model.encode_with_cls(rgb, depth_on(depth, model.device), alone)
+    latents, cls = model.encode_with_cls(rgb, depth_on(depth, model.device), alone, cameras)
     alike = rgb.shape[1] == 1 or model.config.encoder.encodes_views_alone
     in_one_pass = model.config.propagation_cls == "first_joint" or alike
-    return ViewFeatures(latents, cls[:, 0] if in_one_pass else model.propagation_cls(rgb, alone))
+    return ViewFeatures(latents, cls[:, 0] if in_one_pass else model.propagation_cls(rgb, alone, cameras))
 
 
 def depth_on(depth: KnownDepth | None, device: torch.device) -> KnownDepth | None:
@@ -81,11 +87,19 @@ class FeatureCache:
         self._lock = threading.Lock()
 
     def features(
-        self, model: GldModel, keys: Sequence[str], rgb: Tensor, depth: KnownDepth | None = None
+        self,
+        model: GldModel,
+        keys: Sequence[str],
+        rgb: Tensor,
+        depth: KnownDepth | None = None,
+        cameras: RelativeCameras | None = None,
     ) -> ViewFeatures:
-        """Features of one scene's views ``rgb`` (1, C, 3, H, W), in this order, with what is known of their depth."""
+        """Features of one scene's views ``rgb`` (1, C, 3, H, W), in this order, with what is known of their depth.
+
+        cameras: theirs, for models that read poses; their unit must follow from the known depth, which is kept apart.
+        """
         if not model.config.encoder.encodes_views_alone:
-            return self._of(model, tuple(keys), rgb, depth)
+            return self._of(model, tuple(keys), rgb, depth, cameras)
         views = []
         for i, key in enumerate(keys):
             one = slice(i, i + 1)
@@ -104,13 +118,20 @@ class FeatureCache:
         with self._lock:
             return sum(made.nbytes if isinstance(made, Tensor) else made.nbytes() for made in self._kept.values())
 
-    def _of(self, model: GldModel, keys: tuple[str, ...], rgb: Tensor, depth: KnownDepth | None) -> ViewFeatures:
+    def _of(
+        self,
+        model: GldModel,
+        keys: tuple[str, ...],
+        rgb: Tensor,
+        depth: KnownDepth | None,
+        cameras: RelativeCameras | None = None,
+    ) -> ViewFeatures:
         def make() -> ViewFeatures:
             alone = None
             if model.encoder.begins_alone:
                 parts = [self._alone(model, key, rgb[:, i : i + 1]) for i, key in enumerate(keys)]
                 alone = torch.cat(parts, dim=1)
-            return encode_views(model, rgb, depth, alone)
+            return encode_views(model, rgb, depth, alone, cameras)
 
         return self._kept_or_made((keys, (rgb.shape[-2], rgb.shape[-1]), _digest(depth)), make)
 

@@ -99,13 +99,15 @@ def generate(
     request, scale = in_network_units(request)
     grid = grid_of(request.cond_rgb, model.config.encoder.patch)
     count = request.cond_rgb.shape[1]
+    placed = model.encoder_cameras(request.world_from_cam, request.K, scale)
+    of_conditions = None if placed is None else placed.views(slice(count))
     if cache is not None and request.cond_keys:
-        features = cache.features(model, request.cond_keys, request.cond_rgb, request.cond_depth)
+        features = cache.features(model, request.cond_keys, request.cond_rgb, request.cond_depth, of_conditions)
     else:
-        features = encode_views(model, request.cond_rgb, request.cond_depth)
+        features = encode_views(model, request.cond_rgb, request.cond_depth, cameras=of_conditions)
     warp = None
     if request.warp_rgb is not None and (model.config.level1.warp_channels or _starts_warm(model, request)):
-        warp = _encode_guess(model, request, features)
+        warp = _encode_guess(model, request, features, placed)
     coverage = None
     if request.warp_coverage is not None:
         coverage = avg_pool2d(upload(request.warp_coverage, model.device).float(), model.config.encoder.patch)
@@ -148,7 +150,8 @@ def generate(
         level0 = run("cascade", second, source=level1)
 
     latents = Latents(level0, level1)
-    levels = model.decoder_levels(latents, cls)
+    placed = model.encoder_cameras(tiled(request.world_from_cam), tiled(request.K), tiled(scale))
+    levels = model.decoder_levels(latents, cls, placed)
     shown = levels if request.decode_conditions else [level[:, count:] for level in levels]
     picture = model.decode_rgb(shown, grid) if request.rgb else None
     depth = decode_depth(model, shown, grid, request.rays) if request.depth else None
@@ -211,7 +214,9 @@ def _start(conditions: Latents, targets: Latents | None, warp: Latents | None) -
     return join_latents([conditions, targets])
 
 
-def _encode_guess(model: GldModel, request: GldRequest, features: ViewFeatures) -> Latents:
+def _encode_guess(
+    model: GldModel, request: GldRequest, features: ViewFeatures, cameras: RelativeCameras | None
+) -> Latents:
     """Latents of the geometric guess; condition views that guess themselves have been encoded already."""
     assert request.warp_rgb is not None
     count, depth = request.cond_rgb.shape[1], request.warp_depth
@@ -220,7 +225,8 @@ def _encode_guess(model: GldModel, request: GldRequest, features: ViewFeatures) 
     )
     first = count if same and model.config.encoder.encodes_views_alone else 0
     rgb, depth = upload(request.warp_rgb[:, first:], model.device), depth_of_views(depth, slice(first, None))
-    made = model.encode(rgb, depth_on(depth, model.device))
+    cameras = None if cameras is None else cameras.views(slice(first, None))
+    made = model.encode(rgb, depth_on(depth, model.device), cameras)
     return join_latents([features.latents, made]) if first else made
 
 

@@ -69,6 +69,11 @@ def prepare_config(config: TrainConfig, settings: Comparison, out: Path) -> Trai
     """
     if not config.model.joint:
         raise GldError(f"model {config.model.name} has a cascade: the comparison needs a configuration without one")
+    if config.model.encoder.pose_input != "none":
+        raise GldError(
+            f"model {config.model.name} reads camera poses (pose_input: {config.model.encoder.pose_input}), which no "
+            "VAE and no picture holds: the comparison needs a configuration with pose_input none"
+        )
     return replace(
         config,
         out=str(out),

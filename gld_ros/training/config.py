@@ -143,6 +143,8 @@ class TrainConfig:
         fields = asdict(same)
         if self.data.furniture is None:  # checkpoints from before there was furniture stay valid
             del fields["data"]["furniture"]
+        if self.model.encoder.pose_input == "none":  # nor does a switch that is off change any
+            del fields["model"]["encoder"]["pose_input"]
         return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()[:10]
 
 

@@ -13,7 +13,7 @@ from gld_ros.model.gld_model import GldModel, Latents, Stage
 from gld_ros.model.known_depth import KnownDepth, scene_scale
 from gld_ros.model.sampler import sample
 from gld_ros.training.batches import Batch
-from gld_ros.training.stages import warp_guess
+from gld_ros.training.stages import place_views, warp_guess
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,7 +35,9 @@ def generate_levels(
     if known is not None:
         scale = scene_scale(known.depth, known.confidence).view(-1, 1, 1, 1)
     config = dataclasses.replace(model.config.sampler, points=updates + 1, last=0.0)
-    conditions = model.encode(batch.rgb[:, :c], None if known is None else known.scaled(scale))
+    placed = place_views(model, batch, scale)
+    of_conditions = None if placed is None else placed.views(slice(c))
+    conditions = model.encode(batch.rgb[:, :c], None if known is None else known.scaled(scale), of_conditions)
     cameras = relative_cameras(batch.world_from_cam, batch.K, model.config.camera)
     guess, coverage = warp_guess(model, batch, known, scale, conditions)
 
@@ -51,7 +53,8 @@ def generate_levels(
     else:
         reads_level1 = model.config.cascade is not None and model.config.cascade.source_channels
         level0, level1 = run("cascade", first if reads_level1 else None), first
-    levels = model.decoder_levels(Latents(level0, level1), model.propagation_cls(batch.rgb[:, :c]))
+    cls = model.propagation_cls(batch.rgb[:, :c], cameras=of_conditions)
+    levels = model.decoder_levels(Latents(level0, level1), cls, placed)
     return GeneratedLevels(levels, (level0.shape[-2], level0.shape[-1]), scale)
 
 

@@ -106,7 +106,8 @@ class VaeSpace(LatentSpace):
         super().__init__()
         kind = config.encoder
         self.patch, self.channels = kind.patch, kind.channels
-        self.encoder = Encoder(replace(kind, alt_start=kind.blocks, depth_cells=0))  # no block looks at other views
+        # no block looks at other views
+        self.encoder = Encoder(replace(kind, alt_start=kind.blocks, depth_cells=0, pose_input="none"))
         self.encoder.blocks = self.encoder.blocks[: kind.level_blocks[1] + 1]
         self.to_posterior = nn.Linear(self.channels, 2 * self.channels)
         nn.init.zeros_(self.to_posterior.weight[self.channels :])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from gld_ros.data.rooms.shards import RoomShards
 from gld_ros.geometry.fill import pull_push
 from gld_ros.geometry.forward_warp import forward_warp
-from gld_ros.model.camera_map import relative_cameras
+from gld_ros.model.camera_map import RelativeCameras, relative_cameras
 from gld_ros.model.config import IMAGENET_MEAN, IMAGENET_STD
 from gld_ros.model.dit import DiT, initialise_dit
 from gld_ros.model.encoder import Encoder
@@ -82,7 +82,9 @@ class EncoderStage(TrainingStage):
         if self.model.config.encoder.depth_cells:
             drawn = draw_known_depth(batch.depth, self.config.depth_noise, self.generator(step))
             truth, known = scaled_to_network(batch.depth, drawn)
-        levels, grid = encode_levels(self.model, batch.rgb, known)
+        unit = network_unit(truth, batch.depth)
+        cameras = place_views(self.model, batch, unit)
+        levels, grid = encode_levels(self.model, batch.rgb, known, cameras)
         picture = self.model.decode_rgb(levels, grid)
         with_rays = weights.rays > 0 and step % weights.rays_every == 0
         output = self.model.depth_head(self.model.layer_normed(levels), grid, rays=with_rays)
@@ -92,7 +94,8 @@ class EncoderStage(TrainingStage):
         }
         loss = terms["rgb"] + terms["depth"]
         if with_rays:
-            terms["rays"] = ray_loss(output, batch, weights)
+            # Predicted centres are in the unit of the centres that were given; without poses they stay in metres.
+            terms["rays"] = ray_loss(output, batch if cameras is None else rescaled(batch, unit), weights)
             loss = loss + weights.rays * weights.rays_every * terms["rays"]
         return {"loss": loss, **terms}
 
@@ -106,7 +109,8 @@ class RgbStage(TrainingStage):
     def forward(self, batch: Batch, step: int) -> dict[str, Tensor]:
         rng = self.generator(step)
         with torch.no_grad():
-            latents = self.model.encode(batch.rgb, scaled_to_network(batch.depth, exactly(batch.depth))[1])
+            known, cameras = true_geometry(self.model, batch)[1:]
+            latents = self.model.encode(batch.rgb, known, cameras)
             sigma = self.config.rgb_noise * torch.rand(2, len(batch.rgb), 1, 1, 1, 1, generator=rng)
             noisy = Latents(
                 *(
@@ -114,7 +118,7 @@ class RgbStage(TrainingStage):
                     for z, s in zip((latents.level0, latents.level1), sigma, strict=True)
                 )
             )
-            levels = self.model.decoder_levels(noisy, self.model.propagation_cls(batch.rgb))
+            levels = self.model.decoder_levels(noisy, self.model.propagation_cls(batch.rgb, cameras=cameras), cameras)
         grid = (latents.level0.shape[-2], latents.level0.shape[-1])
         loss = picture_loss(self.model.decode_rgb(levels, grid).float(), batch.rgb, self.config.encoder_loss)
         return {"loss": loss}
@@ -140,9 +144,9 @@ class DiffusionStage(TrainingStage):
             latents, pictures = [], []
             for chunk in rooms.chunks(8):
                 batch = to_batch(chunk)
-                truth, known = scaled_to_network(batch.depth, exactly(batch.depth))
+                truth, known, cameras = true_geometry(self.model, batch)
                 with torch.no_grad():
-                    made = self.model.stage_latents(self.model.encode(batch.rgb, known), self.kind)
+                    made = self.model.stage_latents(self.model.encode(batch.rgb, known, cameras), self.kind)
                 latents.append(made.flatten(0, 1))
                 log_depth = METRIC_DEPTH * truth.clamp(min=1e-2).log().unsqueeze(2)
                 pictures.append(torch.cat([batch.rgb, log_depth], dim=2).flatten(0, 1))
@@ -161,8 +165,13 @@ class DiffusionStage(TrainingStage):
             scale = torch.ones(len(batch.rgb), 1, 1, 1, device=device)
             if known is not None:
                 scale = scene_scale(known.depth, known.confidence).view(-1, 1, 1, 1)
-            truth = self.model.encode(batch.rgb, exactly(batch.depth * scale))
-            conditions = self.model.encode(batch.rgb[:, :c], None if known is None else known.scaled(scale))
+            placed = place_views(self.model, batch, scale)
+            truth = self.model.encode(batch.rgb, exactly(batch.depth * scale), placed)
+            conditions = self.model.encode(
+                batch.rgb[:, :c],
+                None if known is None else known.scaled(scale),
+                None if placed is None else placed.views(slice(c)),
+            )
             guess, coverage = None, None
             if dit.config.warp_channels:
                 guess, coverage = warp_guess(self.model, batch, known, scale, conditions)
@@ -196,18 +205,21 @@ class DiffusionStage(TrainingStage):
         predicted, given = self.config.diffusion.warp_depth
         draw = torch.rand(1, generator=rng).item()
         if draw < predicted:
-            return predict_depth(self.model, batch.rgb[:, : batch.cond_num])
+            return predict_depth(self.model, batch.views(0, batch.cond_num))
         if draw < predicted + given:
             return draw_known_depth(batch.depth[:, : batch.cond_num], self.config.depth_noise, rng)
         return None
 
 
 def encode_levels(
-    model: GldModel, rgb: Tensor, depth: KnownDepth | None = None
+    model: GldModel, rgb: Tensor, depth: KnownDepth | None = None, cameras: RelativeCameras | None = None
 ) -> tuple[list[Tensor], tuple[int, int]]:
-    """Raw patch features of all four levels, (B, V, N, D) each, and the patch grid."""
+    """Raw patch features of all four levels, (B, V, N, D) each, and the patch grid.
+
+    cameras: what ``place_views`` gives, for models that read poses.
+    """
     patch = model.config.encoder.patch
-    raw = model.encoder(rgb, depth=depth)
+    raw = model.encoder(rgb, depth=depth, cameras=cameras)
     return [level[:, :, 1:] for level in raw], (rgb.shape[-2] // patch, rgb.shape[-1] // patch)
 
 
@@ -216,9 +228,32 @@ def exactly(depth: Tensor) -> KnownDepth:
     return KnownDepth(depth, torch.ones_like(depth))
 
 
-def predict_depth(model: GldModel, rgb: Tensor) -> KnownDepth:
+def place_views(model: GldModel, batch: Batch, unit: Tensor | None = None) -> RelativeCameras | None:
+    """Cameras of a batch for encoders that read poses; unit: network units per metre, (B,) or (B, 1, 1, 1)."""
+    return model.encoder_cameras(batch.world_from_cam, batch.K, unit)
+
+
+def network_unit(scaled: Tensor, metres: Tensor) -> Tensor:
+    """Network units per metre (B,) of the same depths (B, V, H, W) in both."""
+    return scaled.flatten(1).sum(1) / metres.flatten(1).sum(1)
+
+
+def rescaled(batch: Batch, unit: Tensor) -> Batch:
+    """The batch with camera centres in another unit; its depth stays."""
+    poses = batch.world_from_cam.clone()
+    poses[..., :3, 3] *= unit.view(-1, 1, 1).to(poses)
+    return replace(batch, world_from_cam=poses)
+
+
+def true_geometry(model: GldModel, batch: Batch) -> tuple[Tensor, KnownDepth, RelativeCameras | None]:
+    """True depth in network units, the same as depth that is given, and the cameras in that unit."""
+    truth, known = scaled_to_network(batch.depth, exactly(batch.depth))
+    return truth, known, place_views(model, batch, network_unit(truth, batch.depth))
+
+
+def predict_depth(model: GldModel, batch: Batch) -> KnownDepth:
     """The model's own depth of jointly encoded views."""
-    levels, grid = encode_levels(model, rgb)
+    levels, grid = encode_levels(model, batch.rgb, cameras=place_views(model, batch))
     found = model.depth_head(model.layer_normed(levels), grid, rays=False)
     return KnownDepth(found.depth, (1 - 1 / found.depth_conf.clamp(min=1)).clamp(min=0.5))
 
@@ -243,7 +278,8 @@ def warp_guess(
         guess = join_latents([conditions, model.encode(warped.rgb, warped.known.scaled(scale))])
     else:
         pictures = torch.cat([batch.rgb[:, : batch.cond_num], warped.rgb], dim=1)
-        guess = model.encode(pictures, join_depths([known, warped.known], dim=1).scaled(scale))
+        depth = join_depths([known, warped.known], dim=1).scaled(scale)
+        guess = model.encode(pictures, depth, place_views(model, batch, scale))
     coverage = torch.cat([own, share], dim=1) * given
     return Latents(*(z * given.unsqueeze(-1) for z in (guess.level0, guess.level1))), coverage
 
@@ -311,8 +347,8 @@ def measure_statistics(model: GldModel, batches: list[Batch]) -> None:
     """Per-channel mean and variance of raw levels 0 and 1 over views with their depth."""
     totals = [torch.zeros(3, model.config.encoder.channels, dtype=torch.float64) for _ in range(2)]
     for batch in batches:
-        _, known = scaled_to_network(batch.depth, exactly(batch.depth))
-        for level, raw in enumerate(model.encoder(batch.rgb, last_level=1, depth=known)):
+        _, known, cameras = true_geometry(model, batch)
+        for level, raw in enumerate(model.encoder(batch.rgb, last_level=1, depth=known, cameras=cameras)):
             flat = raw[:, :, 1:].flatten(0, 2).double()
             totals[level] += torch.stack([flat.sum(0), flat.square().sum(0), torch.full_like(flat[0], len(flat))])
     for level, (total, squares, count) in enumerate(totals):

@@ -16,7 +16,14 @@ from gld_ros.model.known_depth import KnownDepth
 from gld_ros.training.batches import Batch
 from gld_ros.training.depth_noise import DepthNoise, draw_known_depth, scaled_to_network
 from gld_ros.training.generate import generate
-from gld_ros.training.stages import encode_levels, exactly, predict_depth, warp_pictures
+from gld_ros.training.stages import (
+    encode_levels,
+    exactly,
+    network_unit,
+    place_views,
+    predict_depth,
+    warp_pictures,
+)
 
 SENSOR = DepthNoise(sensor=1.0, swept=0.0, gaps=0.2, views_without=0.0)
 SWEPT = DepthNoise(sensor=0.0, swept=1.0, views_without=0.0)
@@ -51,7 +58,7 @@ def copy_nearest(batch: Batch) -> Tensor:
 @torch.no_grad()
 def reconstruction_figures(model: GldModel, batch: Batch, pictures: Path | None = None) -> dict[str, float]:
     """How well pictures and depth come back from the encoder's own features."""
-    levels, grid = encode_levels(model, batch.rgb)
+    levels, grid = encode_levels(model, batch.rgb, cameras=place_views(model, batch))
     rgb = model.decode_rgb(levels, grid).float().clamp(0, 1)
     depth = model.depth_head(model.layer_normed(levels), grid, rays=False).depth
     absrel, aligned = depth_error(depth, batch.depth)
@@ -60,7 +67,8 @@ def reconstruction_figures(model: GldModel, batch: Batch, pictures: Path | None 
         for name, noise in (("sensor", SENSOR), ("swept", SWEPT)):
             drawn = draw_known_depth(batch.depth, noise, torch.Generator().manual_seed(0))
             truth, known = scaled_to_network(batch.depth, drawn)
-            levels, grid = encode_levels(model, batch.rgb, known)
+            cameras = place_views(model, batch, network_unit(truth, batch.depth))
+            levels, grid = encode_levels(model, batch.rgb, known, cameras)
             depth = model.depth_head(model.layer_normed(levels), grid, rays=False).depth
             figures[f"psnr_{name}"] = psnr(model.decode_rgb(levels, grid).float(), batch.rgb)
             figures[f"absrel_{name}"] = depth_error(depth, truth)[0]
@@ -85,7 +93,7 @@ def synthesis_figures(
     c = batch.cond_num
     truth, true_depth = batch.rgb[:, c:], batch.depth[:, c:]
     reads_depth = model.config.encoder.depth_cells > 0
-    levels, grid = encode_levels(model, batch.rgb, exactly(batch.depth))
+    levels, grid = encode_levels(model, batch.rgb, exactly(batch.depth), place_views(model, batch))
     figures = {
         "copy_nearest": psnr(copy_nearest(batch), truth),
         "oracle_decode": psnr(model.decode_rgb(levels, grid)[:, c:].float(), truth),
@@ -97,7 +105,7 @@ def synthesis_figures(
         if reads_depth:
             routes["swept"] = draw_known_depth(batch.depth[:, :c], SWEPT, torch.Generator().manual_seed(0))
         else:
-            routes["predicted"] = predict_depth(model, batch.rgb[:, :c])
+            routes["predicted"] = predict_depth(model, batch.views(0, c))
     routes["plain"] = None
     for route, known in routes.items():
         warped = None if known is None else warp_pictures(batch, known)

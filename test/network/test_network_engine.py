@@ -146,6 +146,27 @@ def test_one_view_without_depth_is_drawn_whole(
     assert caught.value.status == Status.NO_KEYFRAMES
 
 
+@pytest.mark.parametrize("pose_input", ["rays", "prope"])
+@pytest.mark.parametrize(("warp_channels", "alt_start"), [(0, 4), (65, 8)])
+def test_an_encoder_that_reads_poses_is_given_them(
+    tmp_path: Path, views: list[PosedView], request_: Request, pose_input: str, warp_channels: int, alt_start: int
+) -> None:
+    config = small_config(trained_sizes=((84, 84),))
+    level1 = replace(config.level1, warp_channels=warp_channels, prediction="data" if warp_channels else "velocity")
+    encoder = replace(config.encoder, pose_input=pose_input, depth_cells=2 if warp_channels else 0, alt_start=alt_start)
+    model = random_model(replace(config, level1=level1, encoder=encoder))
+    if pose_input == "rays":
+        model.encoder.ray_embed.weight.normal_()
+    save_model(tmp_path / "m.safetensors", model, torch.float32)
+    engine = NetworkEngine(tmp_path / "m.safetensors", "cpu")
+    shown = replace(request_, compose="generated")
+    first = engine.synthesize(views, shown).views[0].rgb
+    assert np.array_equal(engine.synthesize(views, shown).views[0].rgb, first)  # now from the cache of features
+    engine.clear()
+    assert np.array_equal(engine.synthesize(views, shown).views[0].rgb, first)
+    assert engine.synthesize([replace(views[0], depth=None)], shown).status == Status.OK
+
+
 def test_what_a_budget_left_undrawn_of_one_view_says_so(
     engine: NetworkEngine, views: list[PosedView], request_: Request
 ) -> None:

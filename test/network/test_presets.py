@@ -119,9 +119,7 @@ def test_class_vector_of_one_pass_is_the_models(encoding: GldModel) -> None:
 def test_what_is_encoded_again(encoding: GldModel, monkeypatch: pytest.MonkeyPatch) -> None:
     encoded: list[int] = []
 
-    def counting(
-        model: GldModel, rgb: torch.Tensor, _depth: object = None, _alone: object = None
-    ) -> features.ViewFeatures:
+    def counting(model: GldModel, rgb: torch.Tensor, *_: object) -> features.ViewFeatures:
         encoded.append(rgb.shape[1])
         return encode_views(model, rgb)
 
