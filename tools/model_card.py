@@ -39,13 +39,16 @@ ROOM_KEYS = (
     "psnr", "ssim", "perceptual", "psnr_holes", "perceptual_holes", "gradient_energy_holes_ratio", "depth_absrel",
     "depth_absrel_median", "depth_delta1",
 )  # fmt: skip
+CAMERA_KEYS = ("pnp_recovered", "pnp_deg", "pnp_centre", "pnp_centre_share", "pnp_ate", "pnp_rpe", "pnp_rpe_deg")
+ROUTES = (("", "With the condition views' depth images"), (NO_DEPTH, "Without depth images"))  # tail of the set's name
 PANEL = (520, 300)  # width, least height
 LINE_PX = 15
 COLOURS = ((180, 90, 30), (40, 40, 200), (30, 140, 30), (150, 30, 150), (20, 140, 220), (120, 120, 0), (90, 90, 90))
 
 
 def markdown_table(figures: Table, keys: Sequence[str]) -> str:
-    """One row per predictor; keys that no predictor has are left out."""
+    """One row per predictor that has any of the ``keys``; keys that no predictor has are left out."""
+    figures = {n: row for n, row in figures.items() if any(row.get(key) is not None for key in keys)}
     columns = [c for c in COLUMNS if c[0] in keys and any(row.get(c[0]) is not None for row in figures.values())]
     lines = ["| | " + " | ".join(c[1] for c in columns) + " |", "| --- |" + " ---: |" * len(columns)]
     for name in in_order(figures):
@@ -65,7 +68,7 @@ def rooms_section(found: dict[str, Any]) -> list[str]:
         "What the rows and columns are: [docs/evaluation.md](../../docs/evaluation.md).",
         "",
     ]
-    for tail, title in (("", "With the condition views' depth images"), (NO_DEPTH, "Without depth images")):
+    for tail, title in ROUTES:
         if name + tail in found["sets"]:
             lines += [f"### {title}", "", markdown_table(found["sets"][name + tail], ROOM_KEYS), ""]
     lines += ["### Goals", "", "| goal | wanted | reached | |", "| --- | ---: | ---: | --- |"]
@@ -73,45 +76,47 @@ def rooms_section(found: dict[str, Any]) -> list[str]:
         sign = "≥" if row["more_is_better"] else "≤"
         reached = "met" if row["met"] else "**missed**"
         lines.append(f"| {row['goal']} | {sign} {row['wanted']:g} | {row['value']:.2f} | {reached} |")
-    lines += ["", *_extras(found["sets"][name])]
+    lines += ["", *_samples(found["sets"][name]), *_cameras(found["sets"], name)]
     return lines
 
 
-def _extras(figures: Table) -> list[str]:
-    many, oracle = figures.get("generated@4", {}), figures.get("oracle_decode", {})
+def _samples(figures: Table) -> list[str]:
+    many = figures.get("generated@4", {})
+    if many.get("sample_std_holes") is None:
+        return []
+    return [
+        f"Samples at 4 updates: standard deviation {number(many.get('sample_std_holes'), 1)} grey levels in holes, "
+        f"{number(many.get('sample_std_observed'), 1)} elsewhere; its rank correlation with the error of their "
+        f"mean is {number(many.get('spearman_holes'), 2)} in holes and {number(many.get('spearman'), 2)} over all.",
+        "",
+    ]
+
+
+def _cameras(sets: dict[str, Table], name: str) -> list[str]:
+    """The cameras that the pictures themselves show, and those of the ray head."""
+    many, oracle = sets[name].get("generated@4", {}), sets[name].get("oracle_decode", {})
     lines = []
-    if many.get("sample_std_holes") is not None:
-        lines.append(
-            f"Samples at 4 updates: standard deviation {number(many.get('sample_std_holes'), 1)} grey levels in holes, "
-            f"{number(many.get('sample_std_observed'), 1)} elsewhere; its rank correlation with the error of their "
-            f"mean is {number(many.get('spearman_holes'), 2)} in holes and {number(many.get('spearman'), 2)} over all."
-        )
-    lines += _recovered_cameras(figures)
+    for tail, title in ROUTES:
+        figures = sets.get(name + tail, {})
+        if any(row.get("pnp_recovered") is not None for row in figures.values()):
+            lines += [f"{title}:", "", markdown_table(figures, CAMERA_KEYS), ""]
+    if lines:
+        lines = [
+            "Where the pictures themselves say they were taken from: their features against known 3-D points of the "
+            "condition views. Medians in metres and degrees, a target that is not recovered counting as infinitely "
+            "wrong; `real` is what the method makes of the real pictures, its own error.",
+            "",
+            *lines,
+        ]
     if many.get("ate") is not None:
-        lines.append(
+        lines += [
             f"Cameras that the model's own ray head sees in generated features (4 views a room, Sim(3) aligned): ATE "
             f"{number(many.get('ate'), 3)} m ({number(many.get('ate_share'), 2)} of the cameras' spread), RPE "
             f"{number(many.get('rpe'), 3)} m and {number(many.get('rpe_deg'), 1)} degrees; in features of the real "
-            f"pictures ATE {number(oracle.get('ate'), 3)} m, {number(oracle.get('rpe_deg'), 1)} degrees."
-        )
-    return ["\n\n".join(lines), ""] if lines else []
-
-
-def _recovered_cameras(figures: Table) -> list[str]:
-    """The cameras that the pictures themselves show, one clause per predictor, the real pictures' last."""
-    rows = {name: figures[name] for name in in_order(figures) if figures[name].get("pnp_recovered") is not None}
-    if not rows:
-        return []
-    clauses = [
-        f"{name} {row['pnp_recovered']:.0%}, {number(row.get('pnp_deg'), 2)}°, {number(row.get('pnp_centre'), 3)} m "
-        f"({number(row.get('pnp_centre_share'), 2)}), ATE {number(row.get('pnp_ate'), 3)} m"
-        for name, row in rows.items()
-    ]
-    return [
-        "Cameras recovered from the pictures by their features against known 3-D points of the condition views: share "
-        "of targets recovered, median rotation and centre error (and as a share of the baseline), a target that is not "
-        f"recovered counting as infinitely wrong: {'; '.join(clauses)}. `real` is the method's own error."
-    ]
+            f"pictures ATE {number(oracle.get('ate'), 3)} m, {number(oracle.get('rpe_deg'), 1)} degrees.",
+            "",
+        ]
+    return ["### Cameras", "", *lines] if lines else []
 
 
 def real_section(found: dict[str, Any]) -> list[str]:

@@ -55,10 +55,11 @@ def test_cameras_of_pictures_and_of_the_ray_head_are_told_apart(card):
         "generated@4": {"pnp_recovered": 0.4, "pnp_deg": None, "ate": 0.1, "rpe_deg": 10.2},
         "real": {"pnp_recovered": 1.0, "pnp_deg": 0.124, "pnp_centre": 0.005, "pnp_centre_share": 0.014},
     }
-    text = "\n".join(card.rooms_section({**FOUND, "sets": {"rooms/test": rows}}))
-    assert "generated@4 40%, –°" in text
-    assert "real 100%, 0.12°, 0.005 m (0.01)" in text
-    assert "own ray head" in text
+    text = "\n".join(card.rooms_section({**FOUND, "sets": {"rooms/test": FOUND["sets"]["rooms/test"] | rows}}))
+    assert "| generated@4 | 0.40 | – | – | – |" in text
+    assert "| real | 1.00 | 0.12 | 0.005 | 0.01 |" in text
+    assert text.count("| real |") == 1  # it has no figures of a picture
+    assert text.index("### Cameras") < text.index("own ray head")
 
 
 def test_photographs_name_the_worse_sets(card):
