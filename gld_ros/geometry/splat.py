@@ -27,9 +27,15 @@ class SensorDepth:
 
 
 def sensor_depth(camera: Camera, depth: Tensor) -> SensorDepth:
-    """From z-depth (H, W); not finite or <= 0 = not measured."""
+    """From z-depth (H, W); not finite or <= 0 = not measured.
+
+    Pixels on the rim of a gap are left out: gaps lie where a sensor sees two surfaces or none well, and its last values
+    before them are the worst. Single missing pixels are no gap.
+    """
     measured = torch.isfinite(depth) & (depth > 0)
-    return SensorDepth(camera, torch.where(measured, 1 / depth.clamp(min=1e-6), torch.zeros_like(depth)))
+    gap = F.max_pool2d(measured.float()[None], 3, 1, 1) == 0  # nothing in 3 x 3 pixels
+    rim = F.max_pool2d(gap.float(), 5, 1, 2)[0] > 0
+    return SensorDepth(camera, torch.where(measured & ~rim, 1 / depth.clamp(min=1e-6), torch.zeros_like(depth)))
 
 
 def splat(target: Camera, depths: Sequence[SensorDepth]) -> Tensor:
@@ -39,7 +45,10 @@ def splat(target: Camera, depths: Sequence[SensorDepth]) -> Tensor:
     front of that or beside it, unless a nearer view has looked through it.
     """
     fused = torch.zeros(target.height, target.width, device=depths[0].inverse.device)
-    scene_inverse = float(torch.cat([d.inverse[d.inverse > 0] for d in depths]).median().nan_to_num())
+    measured = torch.cat([d.inverse[d.inverse > 0] for d in depths])
+    if not len(measured):
+        return fused
+    scene_inverse = float(measured.median())
     ordered = sorted(depths, key=lambda d: -nearness(d.camera, target, scene_inverse))
     for rank, depth in enumerate(ordered):
         own = _without_cracks(_splat(target, depth))

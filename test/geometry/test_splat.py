@@ -46,6 +46,15 @@ def test_pixels_without_measurement_take_no_part() -> None:
     assert (splat(camera(), [sensor_depth(camera(), wall(0.0))]) == 0).all()
 
 
+def test_rims_of_gaps_are_left_out_and_single_gaps_are_not() -> None:
+    depth = wall(2.0)
+    depth[10:16, 10:16] = 0.0
+    depth[25, 25] = float("nan")
+    made = sensor_depth(camera(), depth).inverse > 0
+    assert not made[9:17, 9:17].any()
+    assert int((~made).sum()) == 64 + 1
+
+
 def test_further_view_adds_what_the_near_one_misses_in_front() -> None:
     behind = wall(3.0)
     behind[:, :24] = 0.0  # the near view has no depth on the left
