@@ -13,12 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gld_ros.data.rooms.jit import inlined, kernel, pure
+from gld_ros.data.rooms.rays import FAR
 from gld_ros.data.rooms.tracer import (
     COS,
     CX,
     CY,
     CZ,
-    FAR,
     HX,
     HY,
     HZ,

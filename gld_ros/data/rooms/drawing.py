@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import math
-
 from gld_ros.data.rooms.cells import TILE, first_hit
 from gld_ros.data.rooms.jit import inlined, pure
 from gld_ros.data.rooms.lighting import add_ambient, direct_sharp
-from gld_ros.data.rooms.surfaces import albedo, surface
-from gld_ros.data.rooms.tracer import EMISSION, EPS, ROOM, USHIFT, VSHIFT, closest, identity
+from gld_ros.data.rooms.rays import camera_ray
+from gld_ros.data.rooms.surfaces import leave_surface, look_at_surface
+from gld_ros.data.rooms.tracer import EMISSION, closest, identity
 
 
 @inlined
@@ -20,25 +19,19 @@ def _shade(solids, look, lighting, shadows, pixel_angle, ox, oy, oz, rays, what,
     dy = rays[k, 1]
     dz = rays[k, 2]
     t = rays[k, 4]
-    hit = what[k, 1]
     x = ox + t * dx
     y = oy + t * dy
     z = oz + t * dz
-    nx, ny, nz, u, v, du, dv, m = surface(solids, hit, what[k, 2], x, y, z, dx, dy, dz)
-    cosine = max(-(nx * dx + ny * dy + nz * dz), 0.05)
-    su = solids.prims[hit, USHIFT] if hit != ROOM else 0.0
-    sv = solids.prims[hit, VSHIFT] if hit != ROOM else 0.0
-    albedo(look, m, u, v, du, dv, su, sv, t * pixel_angle / math.sqrt(cosine), colour)
+    nx, ny, nz, _, m = look_at_surface(
+        solids, look, what[k, 1], what[k, 2], x, y, z, dx, dy, dz, t * pixel_angle, colour
+    )
     emission = look.table[m, EMISSION]
     if emission > 0.0:
         for c in range(3):
             colour[c] *= emission
         return
-    # a leaf may touch the wall: stay inside the room, where every ray ends
     room = solids.room
-    x = min(max(x + 5 * EPS * nx, room[0] + EPS), room[1] - EPS)
-    y = min(max(y + 5 * EPS * ny, room[2] + EPS), room[3] - EPS)
-    z = min(max(z + 5 * EPS * nz, room[4] + EPS), room[5] - EPS)
+    x, y, z = leave_surface(room, x, y, z, nx, ny, nz)
     direct_sharp(solids, lighting, shadows, x, y, z, nx, ny, nz, work)
     add_ambient(room, lighting.ambient, x, y, z, nx, ny, nz, work)
     for c in range(3):
@@ -48,13 +41,7 @@ def _shade(solids, look, lighting, shadows, pixel_angle, ox, oy, oz, rays, what,
 @pure
 def _aim(lens, c2w, col, row, cell, ray, what):
     """Start a ray through a place of the picture."""
-    a = (col - lens[2]) / lens[0]
-    b = (row - lens[3]) / lens[1]
-    n = 1.0 / math.sqrt(a * a + b * b + 1.0)
-    ray[0] = (c2w[0, 0] * a + c2w[0, 1] * b + c2w[0, 2]) * n
-    ray[1] = (c2w[1, 0] * a + c2w[1, 1] * b + c2w[1, 2]) * n
-    ray[2] = (c2w[2, 0] * a + c2w[2, 1] * b + c2w[2, 2]) * n
-    ray[3] = n
+    ray[0], ray[1], ray[2], ray[3] = camera_ray(lens[0], lens[1], lens[2], lens[3], c2w, col, row)
     what[0] = cell
 
 
@@ -143,11 +130,6 @@ def depth_kernel(solids, fx, fy, cx, cy, c2w, depth):
     height, width = depth.shape
     for row in range(height):
         for col in range(width):
-            a = (col - cx) / fx
-            b = (row - cy) / fy
-            n = 1.0 / math.sqrt(a * a + b * b + 1.0)
-            dx = (c2w[0, 0] * a + c2w[0, 1] * b + c2w[0, 2]) * n
-            dy = (c2w[1, 0] * a + c2w[1, 1] * b + c2w[1, 2]) * n
-            dz = (c2w[2, 0] * a + c2w[2, 1] * b + c2w[2, 2]) * n
+            dx, dy, dz, n = camera_ray(fx, fy, cx, cy, c2w, col, row)
             t, _, _ = closest(solids, c2w[0, 3], c2w[1, 3], c2w[2, 3], dx, dy, dz)
             depth[row, col] = t * n

@@ -18,7 +18,8 @@ except ImportError as error:  # pragma: no cover - depends on the installation
     ) from error
 
 KERNEL_FILES = (
-    "jit.py", "trees.py", "meshes.py", "tracer.py", "surfaces.py", "cells.py", "lighting.py", "drawing.py", "paths.py",
+    "jit.py", "rays.py", "trees.py", "meshes.py", "tracer.py", "surfaces.py", "cells.py", "lighting.py", "drawing.py",
+    "paths.py",
 )  # fmt: skip
 OPTIONS: dict[str, Any] = {"cache": True, "nogil": True, "fastmath": True, "error_model": "numpy"}
 

@@ -50,15 +50,27 @@ class Shadows(NamedTuple):
 
 
 @inlined
-def _gain(lights, i, nx, ny, nz, wx, wy, wz, d2):
-    """Share of a light's radiance that a surface turned to n receives from direction w, 0 when turned away."""
+def _from_light(lights, i, a, b, x, y, z, nx, ny, nz):
+    """What a surface turned to n sees of the place a u + b v off the middle of a light.
+
+    Direction, distance and the share of the light's radiance it receives, 0 when one is turned away.
+    """
+    wx = lights[i, LX] + a * lights[i, UX] + b * lights[i, VX] - x
+    wy = lights[i, LY] + a * lights[i, UY] + b * lights[i, VY] - y
+    wz = lights[i, LZ] + a * lights[i, UZ] + b * lights[i, VZ] - z
+    d2 = wx * wx + wy * wy + wz * wz
+    d = math.sqrt(d2)
+    wx /= d
+    wy /= d
+    wz /= d
     cos_surface = nx * wx + ny * wy + nz * wz
     # a light with a zero normal (a bulb) shines to all sides
     facing = lights[i, NX] ** 2 + lights[i, NY] ** 2 + lights[i, NZ] ** 2 > 0.5
     cos_light = -(lights[i, NX] * wx + lights[i, NY] * wy + lights[i, NZ] * wz) if facing else 0.5
     if cos_surface <= 0.0 or cos_light <= 0.0:
-        return 0.0
-    return cos_surface * cos_light * lights[i, AREA] / (math.pi * max(d2, 0.1 * lights[i, AREA], 0.02))
+        return wx, wy, wz, d, 0.0
+    share = cos_surface * cos_light * lights[i, AREA] / (math.pi * max(d2, 0.1 * lights[i, AREA], 0.02))
+    return wx, wy, wz, d, share
 
 
 @inlined
@@ -70,18 +82,10 @@ def direct_sharp(solids, lighting, shadows, x, y, z, nx, ny, nz, out):
     out[1] = 0.0
     out[2] = 0.0
     for i in range(lights.shape[0]):
-        wx = lights[i, LX] - x
-        wy = lights[i, LY] - y
-        wz = lights[i, LZ] - z
-        d2 = wx * wx + wy * wy + wz * wz
-        d = math.sqrt(d2)
-        wx /= d
-        wy /= d
-        wz /= d
-        g = _gain(lights, i, nx, ny, nz, wx, wy, wz, d2)
-        if g > 0.0 and not in_shadow(solids, shadows.lights, i, x, y, z, wx, wy, wz, d):
+        wx, wy, wz, d, share = _from_light(lights, i, 0.0, 0.0, x, y, z, nx, ny, nz)
+        if share > 0.0 and not in_shadow(solids, shadows.lights, i, x, y, z, wx, wy, wz, d):
             for k in range(3):
-                out[k] += g * lights[i, LR + k]
+                out[k] += share * lights[i, LR + k]
     if sun[3] + sun[4] + sun[5] > 0.0:
         cos_surface = nx * sun[0] + ny * sun[1] + nz * sun[2]
         if cos_surface > 0.0 and in_sun(solids, shadows.sun, shadows.frame, x, y, z, sun[0], sun[1], sun[2]):
@@ -100,18 +104,10 @@ def direct_soft(solids, lighting, x, y, z, nx, ny, nz, rng, out):
     for i in range(lights.shape[0]):
         a = 2.0 * uniform(rng) - 1.0
         b = 2.0 * uniform(rng) - 1.0
-        wx = lights[i, LX] + a * lights[i, UX] + b * lights[i, VX] - x
-        wy = lights[i, LY] + a * lights[i, UY] + b * lights[i, VY] - y
-        wz = lights[i, LZ] + a * lights[i, UZ] + b * lights[i, VZ] - z
-        d2 = wx * wx + wy * wy + wz * wz
-        d = math.sqrt(d2)
-        wx /= d
-        wy /= d
-        wz /= d
-        g = _gain(lights, i, nx, ny, nz, wx, wy, wz, d2)
-        if g > 0.0 and not blocked(solids, x, y, z, wx, wy, wz, d - 2e-2):
+        wx, wy, wz, d, share = _from_light(lights, i, a, b, x, y, z, nx, ny, nz)
+        if share > 0.0 and not blocked(solids, x, y, z, wx, wy, wz, d - 2e-2):
             for k in range(3):
-                out[k] += g * lights[i, LR + k]
+                out[k] += share * lights[i, LR + k]
     if sun[3] + sun[4] + sun[5] > 0.0:
         wx = sun[0] + 0.02 * (uniform(rng) - 0.5)
         wy = sun[1] + 0.02 * (uniform(rng) - 0.5)

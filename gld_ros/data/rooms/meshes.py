@@ -12,9 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gld_ros.data.rooms.jit import kernel, pure
+from gld_ros.data.rooms.rays import FAR, inverse, meets_box
 
-FAR = 1e30
-EPS = 1e-4
 LEAF = 4  # triangles
 BINS = 12
 
@@ -179,23 +178,15 @@ def hit_mesh(
     root, bounds, skip, first, count, triangle, mesh, ox, oy, oz, dx, dy, dz, tmin, tmax,
 ):  # fmt: skip
     """Nearest hit (t, triangle), tmin < t < tmax, of a ray in the mesh's cube, t = FAR when missed; both sides."""
-    ix = 1.0 / dx if abs(dx) > 1e-12 else (1e12 if dx >= 0 else -1e12)
-    iy = 1.0 / dy if abs(dy) > 1e-12 else (1e12 if dy >= 0 else -1e12)
-    iz = 1.0 / dz if abs(dz) > 1e-12 else (1e12 if dz >= 0 else -1e12)
+    ix = inverse(dx)
+    iy = inverse(dy)
+    iz = inverse(dz)
     best = tmax
     found = -1
     node = root[mesh, 0]
     end = root[mesh, 1]
     while node < end:
-        ax = (bounds[node, 0] - ox) * ix
-        bx = (bounds[node, 3] - ox) * ix
-        ay = (bounds[node, 1] - oy) * iy
-        by = (bounds[node, 4] - oy) * iy
-        az = (bounds[node, 2] - oz) * iz
-        bz = (bounds[node, 5] - oz) * iz
-        near = max(max(min(ax, bx), min(ay, by)), max(min(az, bz), tmin))
-        far = min(min(max(ax, bx), max(ay, by)), min(max(az, bz), best))
-        if near > far:
+        if not meets_box(bounds, node, ox, oy, oz, ix, iy, iz, tmin, best):
             node = skip[node]
             continue
         for i in range(first[node], first[node] + count[node]):

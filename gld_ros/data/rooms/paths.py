@@ -8,8 +8,9 @@ import numpy as np
 
 from gld_ros.data.rooms.jit import kernel, pure
 from gld_ros.data.rooms.lighting import add_ambient, direct_soft
-from gld_ros.data.rooms.surfaces import albedo, mix, surface, uniform
-from gld_ros.data.rooms.tracer import EMISSION, EPS, FAR, GLOSS, ROOM, USHIFT, VSHIFT, closest, identity
+from gld_ros.data.rooms.rays import FAR, camera_ray
+from gld_ros.data.rooms.surfaces import leave_surface, look_at_surface, mix, uniform
+from gld_ros.data.rooms.tracer import EMISSION, GLOSS, closest, identity
 
 
 @pure
@@ -28,12 +29,8 @@ def radiance(solids, look, lighting, ox, oy, oz, dx, dy, dz, pixel_angle, bounce
         x = ox + t * dx
         y = oy + t * dy
         z = oz + t * dz
-        nx, ny, nz, u, v, du, dv, m = surface(solids, hit, face, x, y, z, dx, dy, dz)
-        cosine = max(-(nx * dx + ny * dy + nz * dz), 0.05)
-        su = solids.prims[hit, USHIFT] if hit != ROOM else 0.0
-        sv = solids.prims[hit, VSHIFT] if hit != ROOM else 0.0
-        footprint = t * pixel_angle / math.sqrt(cosine) * (1.0 if depth == 0 else 8.0)
-        albedo(look, m, u, v, du, dv, su, sv, footprint, work)
+        width = t * pixel_angle * (1.0 if depth == 0 else 8.0)
+        nx, ny, nz, cosine, m = look_at_surface(solids, look, hit, face, x, y, z, dx, dy, dz, width, work)
         r = work[0]
         g = work[1]
         b = work[2]
@@ -48,10 +45,7 @@ def radiance(solids, look, lighting, ox, oy, oz, dx, dy, dz, pixel_angle, bounce
                 colour[1] += tg * g * emission
                 colour[2] += tb * b * emission
             break
-        # a leaf may touch the wall: stay inside the room, where every ray ends
-        ox = min(max(x + 5 * EPS * nx, room[0] + EPS), room[1] - EPS)
-        oy = min(max(y + 5 * EPS * ny, room[2] + EPS), room[3] - EPS)
-        oz = min(max(z + 5 * EPS * nz, room[4] + EPS), room[5] - EPS)
+        ox, oy, oz = leave_surface(room, x, y, z, nx, ny, nz)
         gloss = look.table[m, GLOSS]
         if gloss > 0.0 and depth < bounces:
             fresnel = gloss * (0.04 + 0.96 * (1.0 - cosine) ** 5)
@@ -114,12 +108,7 @@ def path_kernel(solids, look, lighting, fx, fy, cx, cy, c2w, samples, bounces, s
     fine = 1.0 / fx / samples
     for row in range(height):
         for col in range(width):
-            a = (col - cx) / fx
-            b = (row - cy) / fy
-            n = 1.0 / math.sqrt(a * a + b * b + 1.0)
-            dx = (c2w[0, 0] * a + c2w[0, 1] * b + c2w[0, 2]) * n
-            dy = (c2w[1, 0] * a + c2w[1, 1] * b + c2w[1, 2]) * n
-            dz = (c2w[2, 0] * a + c2w[2, 1] * b + c2w[2, 2]) * n
+            dx, dy, dz, n = camera_ray(fx, fy, cx, cy, c2w, col, row)
             t, hit, face = closest(solids, ox, oy, oz, dx, dy, dz)
             depth[row, col] = t * n
             ids[row, col] = identity(solids, hit, face)
@@ -129,12 +118,7 @@ def path_kernel(solids, look, lighting, fx, fy, cx, cy, c2w, samples, bounces, s
                 for j in range(samples):
                     fi = (i + uniform(rng)) / samples - 0.5
                     fj = (j + uniform(rng)) / samples - 0.5
-                    a = (col + fj - cx) / fx
-                    b = (row + fi - cy) / fy
-                    n = 1.0 / math.sqrt(a * a + b * b + 1.0)
-                    dx = (c2w[0, 0] * a + c2w[0, 1] * b + c2w[0, 2]) * n
-                    dy = (c2w[1, 0] * a + c2w[1, 1] * b + c2w[1, 2]) * n
-                    dz = (c2w[2, 0] * a + c2w[2, 1] * b + c2w[2, 2]) * n
+                    dx, dy, dz, _ = camera_ray(fx, fy, cx, cy, c2w, col + fj, row + fi)
                     radiance(solids, look, lighting, ox, oy, oz, dx, dy, dz, fine, bounces, rng, colour, work)
                     for k in range(3):
                         total[k] += min(colour[k], 6.0)

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from gld_ros.data.rooms.jit import inlined, pure
 from gld_ros.data.rooms.meshes import mesh_surface
+from gld_ros.data.rooms.rays import EPS
 from gld_ros.data.rooms.tracer import (
     BOX,
     COS,
@@ -27,6 +28,8 @@ from gld_ros.data.rooms.tracer import (
     SIN,
     TEXTURE,
     TINT_R,
+    USHIFT,
+    VSHIFT,
 )
 
 
@@ -140,6 +143,29 @@ def surface(solids, hit, face, x, y, z, dx, dy, dz):
     ny *= r
     nz *= r
     return c * nx - s * ny, s * nx + c * ny, nz, u, v, du, dv, solids.mats[hit, face]
+
+
+@inlined
+def look_at_surface(solids, look, hit, face, x, y, z, dx, dy, dz, width, out):
+    """The surface's own colour at a hit point into out[0:3]; unit normal, cosine to the ray d, material row.
+
+    width: of a pixel at this distance, in metres across the ray.
+    """
+    nx, ny, nz, u, v, du, dv, m = surface(solids, hit, face, x, y, z, dx, dy, dz)
+    cosine = max(-(nx * dx + ny * dy + nz * dz), 0.05)
+    su = solids.prims[hit, USHIFT] if hit != ROOM else 0.0
+    sv = solids.prims[hit, VSHIFT] if hit != ROOM else 0.0
+    albedo(look, m, u, v, du, dv, su, sv, width / math.sqrt(cosine), out)
+    return nx, ny, nz, cosine, m
+
+
+@inlined
+def leave_surface(room, x, y, z, nx, ny, nz):
+    """Where a ray starts that leaves a surface; a leaf may touch the wall: inside the room, where every ray ends."""
+    x = min(max(x + 5 * EPS * nx, room[0] + EPS), room[1] - EPS)
+    y = min(max(y + 5 * EPS * ny, room[2] + EPS), room[3] - EPS)
+    z = min(max(z + 5 * EPS * nz, room[4] + EPS), room[5] - EPS)
+    return x, y, z
 
 
 @inlined

@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gld_ros.data.rooms.jit import inlined, pure
-from gld_ros.data.rooms.meshes import EPS, FAR, Meshes, hit_mesh
+from gld_ros.data.rooms.meshes import Meshes, hit_mesh
+from gld_ros.data.rooms.rays import EPS, FAR, inverse, meets_box
 
 BOX, CYLINDER, ELLIPSOID, MESH = 0, 1, 2, 3
 # columns of the primitive table
@@ -43,9 +44,18 @@ class Solids(NamedTuple):
     meshes: Meshes
 
 
-@pure
-def inverse(x: float) -> float:
-    return 1.0 / x if abs(x) > 1e-12 else (1e12 if x >= 0 else -1e12)
+@inlined
+def _between_faces(half, start, inverse_step, low_face, near, far, face):
+    """What two faces of a box, low_face at -half and the next at half, leave of a ray: near, far, face it enters by."""
+    a = (-half - start) * inverse_step
+    b = (half - start) * inverse_step
+    entered = low_face if inverse_step > 0 else low_face + 1
+    if a > b:
+        a, b = b, a
+    if a > near:
+        near = a
+        face = entered
+    return near, min(far, b), face
 
 
 @pure
@@ -63,39 +73,9 @@ def hit_primitive(prims, i, ox, oy, oz, dx, dy, dz, tmax):
     ez = dz
     kind = prims[i, KIND]
     if kind == BOX:
-        ix = inverse(ex)
-        iy = inverse(ey)
-        iz = inverse(ez)
-        near = -FAR
-        far = FAR
-        face = 0
-        a = (-prims[i, HX] - lx) * ix
-        b = (prims[i, HX] - lx) * ix
-        f = 0 if ix > 0 else 1
-        if a > b:
-            a, b = b, a
-        if a > near:
-            near = a
-            face = f
-        far = min(far, b)
-        a = (-prims[i, HY] - ly) * iy
-        b = (prims[i, HY] - ly) * iy
-        f = 2 if iy > 0 else 3
-        if a > b:
-            a, b = b, a
-        if a > near:
-            near = a
-            face = f
-        far = min(far, b)
-        a = (-prims[i, HZ] - lz) * iz
-        b = (prims[i, HZ] - lz) * iz
-        f = 4 if iz > 0 else 5
-        if a > b:
-            a, b = b, a
-        if a > near:
-            near = a
-            face = f
-        far = min(far, b)
+        near, far, face = _between_faces(prims[i, HX], lx, inverse(ex), 0, -FAR, FAR, 0)
+        near, far, face = _between_faces(prims[i, HY], ly, inverse(ey), 2, near, far, face)
+        near, far, face = _between_faces(prims[i, HZ], lz, inverse(ez), 4, near, far, face)
         if near <= far and near > EPS and near < tmax:
             return near, face
         return FAR, 0
@@ -201,15 +181,7 @@ def closest(solids, ox, oy, oz, dx, dy, dz):
     node = 0
     count = skip.shape[0]
     while node < count:
-        ax = (bounds[node, 0] - ox) * ix
-        bx = (bounds[node, 3] - ox) * ix
-        ay = (bounds[node, 1] - oy) * iy
-        by = (bounds[node, 4] - oy) * iy
-        az = (bounds[node, 2] - oz) * iz
-        bz = (bounds[node, 5] - oz) * iz
-        near = max(max(min(ax, bx), min(ay, by)), max(min(az, bz), 0.0))
-        far = min(min(max(ax, bx), max(ay, by)), min(max(az, bz), best))
-        if near <= far:
+        if meets_box(bounds, node, ox, oy, oz, ix, iy, iz, 0.0, best):
             if leaf[node] >= 0:
                 t, f = hit_solid(solids, leaf[node], ox, oy, oz, dx, dy, dz, best)
                 if t < best:
@@ -234,15 +206,7 @@ def blocked(solids, ox, oy, oz, dx, dy, dz, tmax):
     node = 0
     count = skip.shape[0]
     while node < count:
-        ax = (bounds[node, 0] - ox) * ix
-        bx = (bounds[node, 3] - ox) * ix
-        ay = (bounds[node, 1] - oy) * iy
-        by = (bounds[node, 4] - oy) * iy
-        az = (bounds[node, 2] - oz) * iz
-        bz = (bounds[node, 5] - oz) * iz
-        near = max(max(min(ax, bx), min(ay, by)), max(min(az, bz), 0.0))
-        far = min(min(max(ax, bx), max(ay, by)), min(max(az, bz), tmax))
-        if near <= far:
+        if meets_box(bounds, node, ox, oy, oz, ix, iy, iz, 0.0, tmax):
             i = leaf[node]
             if i >= 0 and not solids.gate[i]:
                 t, _ = hit_solid(solids, i, ox, oy, oz, dx, dy, dz, tmax)

@@ -5,8 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from gld_ros.data.rooms.jit import kernel
-
-FAR = 1e30
+from gld_ros.data.rooms.rays import FAR
 
 
 @kernel
