@@ -14,11 +14,13 @@ import torch
 from torch import Tensor
 
 from gld_ros.errors import GldError
-from gld_ros.model.config import SamplerConfig
+from gld_ros.model.config import ModelConfig, SamplerConfig
 from gld_ros.model.dit import DiT, DiTInputs
+from gld_ros.model.gld_model import Latents, Stage
 
 StepCallback = Callable[[int, int, Tensor], None]  # update i of n begins, with the state x_t; may raise to stop
 HurryCheck = Callable[[int, int], bool]  # must update i of n be the last one?
+SampleStage = Callable[[Stage, Tensor | None], Tensor]  # samples a stage, which may read a source
 SMALLEST_TIME = 1e-3  # a velocity is not asked for below
 
 
@@ -141,6 +143,18 @@ def sample(
         if done:
             break
     return x
+
+
+def sample_levels(config: ModelConfig, run: SampleStage) -> Latents:
+    """Both levels by sampling the stages: level 1 first, which the cascade may read, or both at once in a joint model.
+
+    Source: GLD specification section 9.
+    """
+    first = run("level1", None)
+    if config.cascade is None:
+        level0, level1 = first.chunk(2, dim=2)
+        return Latents(level0, level1)
+    return Latents(run("cascade", first if config.cascade.source_channels else None), first)
 
 
 def _extrapolation(before: float, t: float, then: float) -> float:

@@ -24,7 +24,7 @@ from gld_ros.model.encoder import grid_of
 from gld_ros.model.gld_model import GldModel, Latents, Stage, join_latents
 from gld_ros.model.known_depth import KnownDepth, scene_scale
 from gld_ros.model.precision import full_fp32, upload
-from gld_ros.model.sampler import sample
+from gld_ros.model.sampler import sample, sample_levels
 from gld_ros.synthesis.features import (
     FeatureCache,
     ViewFeatures,
@@ -127,7 +127,12 @@ def generate(
     updates: dict[Stage, int] = {"level1": 0, "cascade": 0}
     clock.done("encode")
 
-    def run(stage: Stage, sampler: SamplerConfig, source: Tensor | None = None) -> Tensor:
+    samplers: dict[Stage, SamplerConfig] = {
+        "level1": request.level1 or model.config.sampler,
+        "cascade": request.cascade or model.config.sampler,
+    }
+
+    def run(stage: Stage, source: Tensor | None) -> Tensor:
         def on_step(step: int, steps: int, _: Tensor) -> None:
             if progress is not None:
                 progress(stage, step, steps)
@@ -138,18 +143,11 @@ def generate(
         guess = None if start is None else model.stage_latents(start, stage)
         asked = None if hurry is None else functools.partial(hurry, stage)
         with model.diffusion(stage) as dit:
-            made = sample(dit, inputs, drawn, sampler, on_step, asked, guess)
+            made = sample(dit, inputs, drawn, samplers[stage], on_step, asked, guess)
         clock.done(stage)
         return made
 
-    first, second = request.level1 or model.config.sampler, request.cascade or model.config.sampler
-    if model.config.joint:
-        level0, level1 = run("level1", first).chunk(2, dim=2)
-    else:
-        level1 = run("level1", first)
-        level0 = run("cascade", second, source=level1)
-
-    latents = Latents(level0, level1)
+    latents = sample_levels(model.config, run)
     placed = model.encoder_cameras(tiled(request.world_from_cam), tiled(request.K), tiled(scale))
     levels = model.decoder_levels(latents, cls, placed)
     shown = levels if request.decode_conditions else [level[:, count:] for level in levels]

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from gld_ros.model.camera_map import relative_cameras
-from gld_ros.model.gld_model import GldModel, Latents, Stage
+from gld_ros.model.gld_model import GldModel, Stage
 from gld_ros.model.known_depth import KnownDepth, scene_scale
-from gld_ros.model.sampler import sample
+from gld_ros.model.sampler import sample, sample_levels
 from gld_ros.training.batches import Batch
 from gld_ros.training.stages import place_views, warp_guess
 
@@ -47,15 +47,10 @@ def generate_levels(
         with model.diffusion(stage) as dit:
             return sample(dit, inputs, noise, config)
 
-    first = run("level1", None)
-    if model.config.joint:
-        level0, level1 = first.chunk(2, dim=2)
-    else:
-        reads_level1 = model.config.cascade is not None and model.config.cascade.source_channels
-        level0, level1 = run("cascade", first if reads_level1 else None), first
+    latents = sample_levels(model.config, run)
     cls = model.propagation_cls(batch.rgb[:, :c], cameras=of_conditions)
-    levels = model.decoder_levels(Latents(level0, level1), cls, placed)
-    return GeneratedLevels(levels, (level0.shape[-2], level0.shape[-1]), scale)
+    levels = model.decoder_levels(latents, cls, placed)
+    return GeneratedLevels(levels, (latents.level0.shape[-2], latents.level0.shape[-1]), scale)
 
 
 @dataclass(frozen=True, eq=False)

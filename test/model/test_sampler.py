@@ -17,8 +17,8 @@ from gld_ros.errors import GldError
 from gld_ros.model.camera_map import relative_cameras
 from gld_ros.model.config import DiTConfig, SamplerConfig
 from gld_ros.model.dit import DiT, DiTInputs
-from gld_ros.model.gld_model import GldModel
-from gld_ros.model.sampler import Evaluations, count_evaluations, sample, time_grid
+from gld_ros.model.gld_model import GldModel, Stage
+from gld_ros.model.sampler import Evaluations, count_evaluations, sample, sample_levels, time_grid
 
 SIZE = (42, 28)
 SPREAD = 0.3  # of the data in the Gaussian flow
@@ -59,6 +59,31 @@ def test_order_of_solvers(solver: str, order: int) -> None:
 def test_second_order_is_nearer_with_equal_evaluations() -> None:
     assert error_of("dpmpp_2m", 17) < 0.7 * error_of("euler", 17)
     assert error_of("heun", 9) < error_of("euler", 17)
+
+
+@pytest.mark.parametrize("source_channels", [0, 64])
+def test_cascade_follows_level_1_and_sees_it_only_where_it_reads_it(source_channels: int) -> None:
+    config = small_config()
+    assert config.cascade is not None
+    config = dataclasses.replace(config, cascade=dataclasses.replace(config.cascade, source_channels=source_channels))
+    made = {"level1": torch.ones(1), "cascade": torch.zeros(1)}
+    seen: list[tuple[Stage, Tensor | None]] = []
+
+    def run(stage: Stage, source: Tensor | None) -> Tensor:
+        seen.append((stage, source))
+        return made[stage]
+
+    latents = sample_levels(config, run)
+    assert seen == [("level1", None), ("cascade", made["level1"] if source_channels else None)]
+    assert (latents.level0, latents.level1) == (made["cascade"], made["level1"])
+
+
+def test_joint_model_makes_both_levels_in_one_stage() -> None:
+    config = small_config()
+    level1 = dataclasses.replace(config.level1, latent_channels=128)
+    both = torch.randn(1, 2, 128, 2, 3)
+    latents = sample_levels(dataclasses.replace(config, level1=level1, cascade=None), lambda _stage, _source: both)
+    assert torch.equal(torch.cat([latents.level0, latents.level1], dim=2), both)
 
 
 @pytest.fixture(scope="module", params=["level1", "cascade", "warped"])
