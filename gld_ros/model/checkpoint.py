@@ -25,6 +25,8 @@ from gld_ros.model.precision import fp32_names
 
 FORMAT = "gld_ros/1"
 TRANSFORMERS = ("level1.", "cascade.")
+SMALL_BYTES = 512 << 20  # smaller files are held whole everywhere
+GPU_SHARE = 0.5  # of a GPU's free memory that a larger model may take, beside what requests need
 _CODES = {
     torch.float32: "F32",
     torch.bfloat16: "BF16",
@@ -148,6 +150,19 @@ class ModelFile:
     def nbytes(self, prefix: str = "") -> int:
         """Bytes of the tensors below a prefix."""
         return sum(_slice_bytes(self._file.get_slice(name)) for name in self.names if name.startswith(prefix))
+
+    def to_be_held(self, device: torch.device, dtype: torch.dtype) -> bool:
+        """Whether to hold the whole model rather than load it ``lazy``: it is small, or a GPU has room for it.
+
+        On a CPU the stages of a larger one take so long that reading their transformers hardly counts.
+        """
+        if self.nbytes() <= SMALL_BYTES:
+            return True
+        if device.type != "cuda":
+            return False
+        free, _ = torch.cuda.mem_get_info(device.index)
+        weights = sum(torch.Size(self._file.get_slice(name).get_shape()).numel() for name in self.names)
+        return weights * dtype.itemsize <= GPU_SHARE * free
 
     def load(
         self, device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32, lazy: bool = False

@@ -48,7 +48,6 @@ from gld_ros.synthesis.types import CancelCheck, PosedView, ProgressCallback, Re
 from gld_ros.synthesis.warm_up import FIRST_PX, MEASURED_PX, warm_up_scene
 
 log = logging.getLogger(__name__)
-LAZY_BYTES = 512 << 20  # larger files keep their transformers on disk until a stage needs them
 
 
 class NetworkEngine:
@@ -66,9 +65,11 @@ class NetworkEngine:
         self.device = self.geometry.device
         file = ModelFile(path)
         self.dtype = dtype_for(self.device, acceleration.precision)
-        self._lazy = file.nbytes() > LAZY_BYTES
+        self._lazy = not file.to_be_held(self.device, self.dtype)
         self.model = file.load(self.device, self.dtype, lazy=self._lazy)
         self.name = name or file.config.name
+        if self._lazy:
+            log.info("model %s: every request reads its transformers from %s", self.name, path)
         self.presets = network_presets(file.config)
         self._features = FeatureCache()
         self._streams = Streams()

@@ -13,6 +13,7 @@ from small_model import lens, orbit, random_model, small_config
 
 from gld_ros.cli.main import main
 from gld_ros.errors import GldError
+from gld_ros.model import checkpoint
 from gld_ros.model.checkpoint import Entry, ModelFile, load_model, save_model, write_stream
 from gld_ros.model.gld_model import GldModel
 from gld_ros.synthesis.gld import GldRequest, generate
@@ -66,6 +67,26 @@ def test_16_bit_file_is_half_the_size(saved: tuple[Path, GldModel], tmp_path: Pa
     save_model(path, saved[1], torch.float16)
     assert ModelFile(path).nbytes("rgb_decoder.") * 2 == ModelFile(saved[0]).nbytes("rgb_decoder.")
     assert ModelFile(path).nbytes("depth_head.") == ModelFile(saved[0]).nbytes("depth_head.")
+
+
+@pytest.mark.parametrize(
+    ("device", "small", "free", "held"),
+    [("cpu", 1 << 40, 0, True), ("cpu", 0, 1 << 40, False), ("cuda", 0, 1 << 40, True), ("cuda", 0, 1 << 10, False)],
+)
+def test_large_model_is_held_where_a_gpu_has_room(
+    saved: tuple[Path, GldModel], monkeypatch: pytest.MonkeyPatch, device: str, small: int, free: int, held: bool
+) -> None:
+    monkeypatch.setattr(checkpoint, "SMALL_BYTES", small)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _device: (free, free))
+    assert ModelFile(saved[0]).to_be_held(torch.device(device), torch.float32) == held
+
+
+def test_room_is_reckoned_in_the_type_it_runs_in(saved: tuple[Path, GldModel], monkeypatch: pytest.MonkeyPatch) -> None:
+    file = ModelFile(saved[0])  # fp32
+    monkeypatch.setattr(checkpoint, "SMALL_BYTES", 0)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _device: (file.nbytes() * 3 // 2, 0))
+    assert file.to_be_held(torch.device("cuda"), torch.bfloat16)
+    assert not file.to_be_held(torch.device("cuda"), torch.float32)
 
 
 @pytest.mark.parametrize("keep", [0, 4, 100, -1])
