@@ -26,7 +26,7 @@ from gld_ros.evaluation.recovery import Landmarks, Recovered, SceneCameras, came
 from gld_ros.evaluation.spread import Spread, pooled_figures
 from gld_ros.geometry.camera import Camera, neighbour_distance
 from gld_ros.geometry.images import resize_area, resize_depth
-from gld_ros.synthesis.classical import lacks_geometry
+from gld_ros.synthesis.checks import lacks_geometry
 from gld_ros.synthesis.many_views import synthesize_nearest
 from gld_ros.synthesis.network import NetworkEngine
 from gld_ros.synthesis.types import OBSERVED, Engine, PosedView, ProgressCallback, Request, SynthesizedView

@@ -20,6 +20,7 @@ from gld_ros.geometry.splat import sensor_depth, splat, upsample_inverse
 from gld_ros.geometry.target_depth import TargetDepth, refine, sweep_target
 from gld_ros.geometry.tracking import Tracks
 from gld_ros.geometry.view_depth import ViewDepth
+from gld_ros.synthesis.checks import check_request, has_depth, has_scale, lacks_geometry, wants_clouds
 from gld_ros.synthesis.clouds import carved_clouds
 from gld_ros.synthesis.keyframe_cache import KeyframeCache, KeyframeSet
 from gld_ros.synthesis.presets import FASTEST, PRESETS, ClassicalPreset, CostModel, work_camera
@@ -40,7 +41,6 @@ from gld_ros.synthesis.types import (
 NOTHING_SEEN = "no condition view saw anything of this view: choose a pose that looks at seen space"
 ANY_SUPPORT = 0.03  # confidence of a pixel that some view's depth speaks for, however unsure
 MIN_SEEN_FRACTION = 0.02  # below this share of pixels with real content a view is NO_OVERLAP
-SCALE_BASELINE = 1e-3  # m between condition centres before plane-sweep depth counts as metric
 SURE = 0.4  # confidence below which the target's depth is replaced by what its surroundings say
 
 
@@ -136,10 +136,10 @@ class ClassicalEngine:
                 self.cost.learn("target", units, time.perf_counter() - began)
         seconds["targets"] = time.perf_counter() - start - seconds["depth"]
 
-        has_scale = _has_scale(views)
-        if not (request.metric and has_scale):
+        scaled = has_scale(views)
+        if not (request.metric and scaled):
             notes.append(
-                "scale is not metric: " + ("poses are not metric" if has_scale else "no baseline and no sensor depth")
+                "scale is not metric: " + ("poses are not metric" if scaled else "no baseline and no sensor depth")
             )
         clouds = carved_clouds(results, keyframes.depths) if wants_clouds(views, request, notes) else None
         seconds["total"] = time.perf_counter() - start
@@ -155,7 +155,7 @@ class ClassicalEngine:
             updates=(0, 0),
             seed=request.seed if request.seed >= 0 else secrets.randbelow(2**31),
             scale=1.0,
-            scale_valid=request.metric and has_scale,
+            scale_valid=request.metric and scaled,
             carved=True,
             confidence_kind="sensor+plane_sweep" if any(has_depth(v) for v in views) else "plane_sweep",
             seconds=seconds,
@@ -276,54 +276,6 @@ def _preset(name: str) -> ClassicalPreset:
     if name not in PRESETS:
         raise GldError(f"preset '{name}' is unknown: use one of {', '.join(PRESETS)}", Status.INTERNAL)
     return PRESETS[name]
-
-
-def has_depth(view: PosedView) -> bool:
-    """Whether the view's sensor measured anything."""
-    return view.depth is not None and bool((np.isfinite(view.depth) & (view.depth > 0)).any())
-
-
-def lacks_geometry(views: Sequence[PosedView]) -> bool:
-    """Whether there is one view without depth, in which nothing tells how far anything is."""
-    return len({view.key for view in views}) == 1 and not has_depth(views[0])
-
-
-def _has_scale(views: Sequence[PosedView]) -> bool:
-    centres = np.array([v.camera.centre for v in views])
-    spread = float(np.linalg.norm(centres - centres[0], axis=1).max())
-    return spread > SCALE_BASELINE or any(has_depth(v) for v in views)
-
-
-def wants_clouds(views: Sequence[PosedView], request: Request, notes: list[str]) -> bool:
-    """Whether clouds were asked for and can be made; a note says why not."""
-    if request.clouds and not _has_scale(views):
-        notes.append("no clouds: without a baseline or sensor depth they would have no shape")
-        return False
-    return request.clouds
-
-
-def check_request(views: Sequence[PosedView], request: Request) -> None:
-    """Raise GldError when there is nothing to work with or an option is out of range."""
-    if not request.targets:
-        raise GldError("no target poses: name at least one", Status.BAD_POSE)
-    if not views:
-        raise GldError("no condition views: wait for images with TF, or name --condition", Status.NO_KEYFRAMES)
-    for view in views:
-        size = (view.camera.height, view.camera.width, 3)
-        if view.rgb.shape != size or view.rgb.dtype != np.uint8:
-            raise GldError(
-                f"picture of view {view.key} is {view.rgb.dtype} {view.rgb.shape}, its camera says uint8 {size}: "
-                "match the calibration to the picture",
-                Status.BAD_INTRINSICS,
-            )
-    if request.compose not in ("observed_first", "generated"):
-        raise GldError(f"compose '{request.compose}' is unknown: use observed_first or generated")
-    if not request.time_budget_s >= 0:
-        raise GldError(f"time_budget {request.time_budget_s:g} s must be 0 (no limit) or more", Status.BUDGET_EXCEEDED)
-    if not -1 <= request.seed < 2**63:
-        raise GldError(f"seed {request.seed} must be -1 (drawn) or lie in 0 to 2^63 - 1")
-    if not 1 <= request.num_samples <= 64:
-        raise GldError(f"num_samples is {request.num_samples}, must be 1..64")
 
 
 def view_of(target: Camera, made: Blend, swept: TargetDepth, request: Request) -> SynthesizedView:

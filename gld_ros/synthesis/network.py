@@ -19,7 +19,8 @@ from gld_ros.model.checkpoint import ModelFile
 from gld_ros.model.gld_model import Latents
 from gld_ros.model.precision import dtype_for
 from gld_ros.synthesis.budget import SLACK, Deadline, NetworkCosts, Work, fit_updates
-from gld_ros.synthesis.classical import ClassicalEngine, check_request, lacks_geometry, wants_clouds
+from gld_ros.synthesis.checks import check_request, lacks_geometry, wants_clouds
+from gld_ros.synthesis.classical import ClassicalEngine
 from gld_ros.synthesis.clouds import carved_clouds
 from gld_ros.synthesis.compose import Drawn, compose, fit_scale, target_maps
 from gld_ros.synthesis.features import FeatureCache

@@ -13,7 +13,7 @@ from gld_ros.model.gld_model import GldModel, Stage
 from gld_ros.model.known_depth import KnownDepth, scene_scale
 from gld_ros.model.sampler import sample, sample_levels
 from gld_ros.training.batches import Batch
-from gld_ros.training.stages import place_views, warp_guess
+from gld_ros.training.known_views import place_views, warp_guess
 
 
 @dataclass(frozen=True, eq=False)

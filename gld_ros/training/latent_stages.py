@@ -24,9 +24,10 @@ from gld_ros.model.rays import cameras_from_rays
 from gld_ros.model.sampler import sample
 from gld_ros.training.batches import Batch, draw_diffusion, draw_encoder
 from gld_ros.training.config import TrainConfig
+from gld_ros.training.known_views import encode_levels
 from gld_ros.training.latent_spaces import LatentSpace, VaeSpace, kl_divergence
 from gld_ros.training.losses import depth_loss, diffusion_time, flow_loss, picture_loss, ray_loss, shifted_time
-from gld_ros.training.stages import TrainingStage, encode_levels
+from gld_ros.training.stages import TrainingStage
 from gld_ros.training.trainer import Trainer
 from gld_ros.training.validate import depth_error, psnr, write_grid
 

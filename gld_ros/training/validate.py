@@ -16,14 +16,7 @@ from gld_ros.model.known_depth import KnownDepth
 from gld_ros.training.batches import Batch
 from gld_ros.training.depth_noise import DepthNoise, draw_known_depth, scaled_to_network
 from gld_ros.training.generate import generate
-from gld_ros.training.stages import (
-    encode_levels,
-    exactly,
-    network_unit,
-    place_views,
-    predict_depth,
-    warp_pictures,
-)
+from gld_ros.training.known_views import encode_levels, exactly, network_unit, place_views, predict_depth, warp_pictures
 
 SENSOR = DepthNoise(sensor=1.0, swept=0.0, gaps=0.2, views_without=0.0)
 SWEPT = DepthNoise(sensor=0.0, swept=1.0, views_without=0.0)
