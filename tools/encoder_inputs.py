@@ -128,7 +128,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--out", type=Path, required=True, help="folder for rooms, weights, curves and figures")
     parser.add_argument("--config", type=Path, default=ROOT / "config" / "train" / "nano.yaml", help="sizes")
     parser.add_argument("--arms", nargs="+", choices=ARMS, default=list(ARMS), help="which to train (all)")
-    parser.add_argument("--steps", type=int, default=2000, help="of every arm (%(default)s)")
+    parser.add_argument("--steps", type=int, default=1000, help="of every arm (%(default)s)")
     parser.add_argument("--scenes", type=int, default=1000, help="rooms to train on (%(default)s)")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0], help="one training of every arm each (0)")
     parser.add_argument("--threads", type=int, default=1, help="CPU threads (%(default)s)")
