@@ -20,7 +20,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from gld_ros.errors import GldError
-from gld_ros.evaluation.cost import preset_flops
+from gld_ros.evaluation.cost import preset_flops, without_poses
 from gld_ros.model.config import DiTConfig, ModelConfig, released_config
 from gld_ros.model.depth_head import DepthHead
 from gld_ros.model.dit import DiT, DiTInputs
@@ -134,7 +134,7 @@ def request_memory(
     patch = config.encoder.patch
     grid = (size[1] // patch, size[0] // patch)
     with torch.device("meta"):
-        encoder, rgb = cast(Encoder(config.encoder), dtype), cast(RgbDecoder(config.rgb), dtype)
+        encoder, rgb = cast(Encoder(without_poses(config.encoder)), dtype), cast(RgbDecoder(config.rgb), dtype)
         depth = DepthHead(config.depth)
         pictures = torch.empty(1, cond_num, 3, size[1], size[0])
         level = torch.empty(1, views, grid[0] * grid[1], config.encoder.channels)

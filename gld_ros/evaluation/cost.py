@@ -6,6 +6,7 @@ torch's counter misses on CPU tensors. GLD specification section 13.
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from gld_ros.model.config import DiTConfig, ModelConfig, SamplerConfig
+from gld_ros.model.config import DiTConfig, EncoderConfig, ModelConfig, SamplerConfig
 from gld_ros.model.depth_head import DepthHead
 from gld_ros.model.dit import DiT, DiTInputs
 from gld_ros.model.encoder import Encoder
@@ -49,6 +50,11 @@ class Cost:
     attention_flops: int  # share of ``flops`` in batched matrix products: attention scores and values
 
 
+def without_poses(config: EncoderConfig) -> EncoderConfig:
+    """The encoder to count: reading poses adds next to nothing, and without them there need be no cameras."""
+    return dataclasses.replace(config, pose_input="none")
+
+
 @functools.lru_cache(maxsize=16)  # counting the released model takes seconds
 def part_costs(config: ModelConfig, size: tuple[int, int], views: int, cond_num: int) -> tuple[Cost, ...]:
     """One row per part for pictures of ``size`` = (W, H), ``cond_num`` of the ``views`` being conditions."""
@@ -57,7 +63,7 @@ def part_costs(config: ModelConfig, size: tuple[int, int], views: int, cond_num:
     grid = (height // patch, width // patch)
     tokens = grid[0] * grid[1]
     with torch.device("meta"):
-        encoder, rgb, depth = Encoder(config.encoder), RgbDecoder(config.rgb), DepthHead(config.depth)
+        encoder, rgb, depth = Encoder(without_poses(config.encoder)), RgbDecoder(config.rgb), DepthHead(config.depth)
         pictures = torch.empty(1, views, 3, height, width)
         level = torch.empty(1, views, tokens, channels)
     guessed = cond_num if _alone(config) else 0  # first view whose guess is not known from its own encoding

@@ -94,7 +94,10 @@ def oracle_decode(
     inputs = network_inputs([*views[:MAX_CONDITIONS], target], [camera], size)
     model = engine.model
     with torch.inference_mode():
-        raw = model.encoder(inputs.cond_rgb.to(engine.device, next(model.encoder.parameters()).dtype))
+        shown_views = slice(inputs.cond_rgb.shape[1])  # the target's camera follows once more
+        cameras = model.encoder_cameras(inputs.world_from_cam[:, shown_views], inputs.K[:, shown_views])
+        rgb = inputs.cond_rgb.to(engine.device, next(model.encoder.parameters()).dtype)
+        raw = model.encoder(rgb, cameras=cameras)
         levels = [level[:, -1:, 1:] for level in raw]  # the target's patches
         picture = model.decode_rgb(levels, grid_of(inputs.cond_rgb, model.config.encoder.patch))[0]
     shown = picture[0].float().clamp(0, 1).cpu()

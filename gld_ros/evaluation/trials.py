@@ -151,7 +151,8 @@ def run_oracle(engine: NetworkEngine, tasks: Sequence[SceneTask]) -> list[Drawn]
         request, scale = in_network_units(joined([task.real for task in batch]))
         grid = grid_of(request.cond_rgb, model.config.encoder.patch)
         rgb = request.cond_rgb.to(model.device, next(model.encoder.parameters()).dtype)
-        raw = model.encoder(rgb, depth=depth_on(request.cond_depth, model.device))
+        cameras = model.encoder_cameras(request.world_from_cam, request.K, scale)
+        raw = model.encoder(rgb, depth=depth_on(request.cond_depth, model.device), cameras=cameras)
         levels = [level[:, :, 1:].float() for level in raw]
         picture = model.decode_rgb(levels, grid)
         output = decode_depth(model, levels, grid, rays=True)

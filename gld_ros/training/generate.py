@@ -22,7 +22,7 @@ class GeneratedLevels:
 
     levels: list[Tensor]  # raw levels 0..3, (B, V, N, D) each
     grid: tuple[int, int]
-    scale: Tensor  # (B, 1, 1, 1) network units per unit of the poses
+    scale: Tensor  # (B, 1, 1, 1) unit of the network's depth per unit of the poses: 1 where it reads no depth
 
 
 @torch.no_grad()
@@ -32,7 +32,7 @@ def generate_levels(
     """Sample the targets with ``updates`` Euler updates a stage; ``known`` warps the conditions (None = plain GLD)."""
     c, device = batch.cond_num, batch.rgb.device
     scale = torch.ones(len(batch.rgb), 1, 1, 1, device=device)
-    if known is not None:
+    if known is not None and model.config.encoder.depth_cells:
         scale = scene_scale(known.depth, known.confidence).view(-1, 1, 1, 1)
     config = dataclasses.replace(model.config.sampler, points=updates + 1, last=0.0)
     placed = place_views(model, batch, scale)

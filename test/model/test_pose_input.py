@@ -10,6 +10,7 @@ import torch
 from small_model import lens, orbit, random_model, small_config
 
 from gld_ros.errors import GldError
+from gld_ros.evaluation.cost import part_costs
 from gld_ros.model.checkpoint import load_model, save_model
 from gld_ros.model.config import EncoderConfig, ModelConfig
 from gld_ros.model.encoder import Encoder
@@ -178,3 +179,9 @@ def test_a_request_in_another_unit_gives_the_same_picture(kind, meets):
     assert torch.allclose(made[0].depth.depth * 1000, made[1].depth.depth, rtol=1e-3)
     samples = generate(model, GldRequest(pictures(2), orbit(3), lens(3, SIZE), cond_depth=depth, samples=2))
     assert torch.allclose(samples.rgb[:1], made[0].rgb, atol=1e-3)
+
+
+@pytest.mark.parametrize("kind", ["rays", "prope"])
+def test_operations_are_counted_without_cameras(kind):
+    found, plain = (part_costs(c, (4 * c.level1.patch,) * 2, 3, 2) for c in (pose_config(kind), pose_config("none")))
+    assert found == plain
