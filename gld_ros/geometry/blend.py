@@ -28,7 +28,8 @@ class Blend:
 
     rgb: torch.Tensor  # (3, H, W) in [0, 1], holes filled
     inverse: torch.Tensor  # (H, W) inverse depth, filled
-    confidence: torch.Tensor  # (H, W) in [0, 1]
+    support: torch.Tensor  # (H, W) in [0, 1]: how well some view fits, at this depth or at any
+    confidence: torch.Tensor  # (H, W) in [0, 1]: the share of it that proves the depth
     observed: torch.Tensor  # (H, W) bool
     known: torch.Tensor  # (H, W) in [0, 1]: weight of real pixels in the picture
 
@@ -74,12 +75,12 @@ def blend(
     scene_inverse = float(inverse.median())
     near = np.array([nearness(d.view.camera, target, scene_inverse) for d in depths])
     near = (near / near.max()) ** NEARNESS_POWER
-    colours, weights, supports = [], [], []
+    colours, weights, supports, proofs = [], [], [], []
     for depth, picture, gain, close in zip(depths, pictures, gains, near.tolist(), strict=True):
         camera = depth.view.camera
         x, y, there = project(target, camera, inverse[None])
         seen = inside(x, y, there, camera)[0]
-        theirs = sample(torch.stack([depth.inverse, depth.confidence]), x, y, "nearest")[:, 0]
+        theirs = sample(torch.stack([depth.inverse, depth.confidence, depth.proven]), x, y, "nearest")[:, 0]
         apart = (there[0] - theirs[0]) / agreement_scale(depth, target)
         agrees = torch.exp(-((apart / 2) ** 2) / 2) * seen
         wide, high = picture.shape[2] / camera.width, picture.shape[1] / camera.height
@@ -87,6 +88,7 @@ def blend(
         colours.append(sample(picture, fx, fy)[:, 0] * torch.exp(-gain)[:, None, None])
         weights.append((agrees * (0.3 + theirs[1]) + 1e-3 * seen) * close)
         supports.append(agrees * theirs[1])
+        proofs.append(supports[-1] * theirs[2])
     colour, weight = torch.stack(colours), torch.stack(weights)  # (V, 3, H, W), (V, H, W)
     best = weight.argmax(0)
     reference = colour.gather(0, best[None, None].expand(1, 3, *best.shape))[0]
@@ -104,11 +106,14 @@ def blend(
     known = (support / FULL_SUPPORT).clamp(0, 1) * (total > 1e-9)
     rgb = sharp * known + expected * (1 - known)
     weight_known = torch.maximum(known, ((probability - MIN_SEEN) / (1 - MIN_SEEN)).clamp(0, 1))
-    confidence = (support * (0.5 + 0.5 * sure)).clamp(0, 1)
-    observed = (support > OBSERVED) & (confidence > OBSERVED)
+    proof = torch.stack(proofs).amax(0)  # colour may be right at a depth that nothing proves
+    trust = 0.5 + 0.5 * sure
+    confidence = (proof * trust).clamp(0, 1)
+    observed = (proof > OBSERVED) & (confidence > OBSERVED)
     return Blend(
         pull_push(rgb, weight_known).clamp(0, 1),
         inverse,
+        (support * trust).clamp(0, 1),
         confidence,
         observed,
         weight_known,

@@ -27,6 +27,7 @@ FULL_SCORE = 0.4  # matching score above the pixel's mean that counts as certain
 UNCHECKED = 0.05  # confidence left to a depth no other view confirms
 TRUSTED = 0.4  # depths below this confidence are replaced by what their surroundings say
 FLOOR = 0.1  # confidence of such filled depths
+TELLING = 0.1  # relative error of depth up to which a view that agrees proves it
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,6 +40,7 @@ class ViewDepth:
     step: float  # inverse depth between planes
     sigma: torch.Tensor  # (H, W) how far off in inverse depth it may be
     measured: torch.Tensor  # (H, W) bool: from a depth sensor
+    proven: torch.Tensor  # (H, W) in [0, 1]: share of the confidence that a sensor or a view from elsewhere gave
 
 
 def sweep_view(
@@ -73,7 +75,7 @@ def sweep_view(
         inverse = torch.where(measured, 1.0 / sensor_depth.clamp(min=1e-6), inverse)
         confidence = torch.where(measured, torch.ones_like(confidence), confidence)
         sigma = torch.where(measured, torch.full_like(sigma, step), sigma)
-    return ViewDepth(view, inverse, confidence, step, sigma, measured)
+    return ViewDepth(view, inverse, confidence, step, sigma, measured, measured.float())
 
 
 def sweep_sigma(camera: Camera, sources: Sequence[Camera], step: float) -> float:
@@ -87,9 +89,12 @@ def agreement_scale(depth: ViewDepth, other: Camera) -> float:
 
     The plane spacing, or what moves the point by TOLERANCE_PX: between near-identical views even wrong depths agree.
     """
-    camera = depth.view.camera
-    pixels_per_inverse = camera.K[0, 0] * float(np.linalg.norm(camera.centre - other.centre))
-    return math.hypot(depth.step, TOLERANCE_PX / max(pixels_per_inverse, 1e-9))
+    return math.hypot(depth.step, blur_between(depth.view.camera, other))
+
+
+def blur_between(camera: Camera, other: Camera) -> float:
+    """Inverse-depth difference that moves a point of ``camera`` by TOLERANCE_PX when it is seen from ``other``."""
+    return TOLERANCE_PX / max(camera.K[0, 0] * float(np.linalg.norm(camera.centre - other.centre)), 1e-9)
 
 
 def cross_check(depths: Sequence[ViewDepth]) -> tuple[list[ViewDepth], list[torch.Tensor]]:
@@ -97,9 +102,9 @@ def cross_check(depths: Sequence[ViewDepth]) -> tuple[list[ViewDepth], list[torc
 
     Returns the finished depths and, per view, how many other views confirm each pixel.
     """
-    confirmed = []
+    confirmed, proven = [], []
     for one in depths:
-        count = torch.zeros_like(one.confidence)
+        count, proof = torch.zeros_like(one.confidence), torch.zeros_like(one.confidence)
         for other in depths:
             if other is one:
                 continue
@@ -107,14 +112,19 @@ def cross_check(depths: Sequence[ViewDepth]) -> tuple[list[ViewDepth], list[torc
             seen = inside(x, y, inverse, other.view.camera)
             theirs = sample(torch.stack([other.inverse, other.confidence]), x, y, "nearest")
             scale = 1.5 * agreement_scale(other, one.view.camera)
-            count += (torch.exp(-(((inverse - theirs[0]) / scale) ** 2) / 2) * theirs[1] * seen)[0]
+            agrees = (torch.exp(-(((inverse - theirs[0]) / scale) ** 2) / 2) * theirs[1] * seen)[0]
+            count += agrees
+            # a view from nearly the same place agrees with any depth
+            proof += agrees * (TELLING * one.inverse / blur_between(other.view.camera, one.view.camera)).clamp(max=1)
         confirmed.append(count)
+        share = proof.clamp(max=1) / count.clamp(min=1e-6, max=1)
+        proven.append(torch.where(one.measured, torch.ones_like(share), share))
     finished = []
-    for one, count in zip(depths, confirmed, strict=True):
+    for one, count, share in zip(depths, confirmed, proven, strict=True):
         checked = one.confidence * (UNCHECKED + (1 - UNCHECKED) * count.clamp(0, 1))
         confidence = torch.where(one.measured, one.confidence, checked)
         filled = smooth_fill(one.inverse[None], confidence[None] ** 2 + 1e-5, one.view.rgb[None])[0]
         inverse = torch.where(confidence > TRUSTED, one.inverse, filled)
         sure = confidence.clamp(min=FLOOR)
-        finished.append(ViewDepth(one.view, inverse, sure, one.step, one.sigma, one.measured))
+        finished.append(ViewDepth(one.view, inverse, sure, one.step, one.sigma, one.measured, share))
     return finished, confirmed

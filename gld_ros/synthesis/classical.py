@@ -232,7 +232,7 @@ class ClassicalEngine:
         if measured is not None:
             inverse = torch.where(measured > 0, measured, inverse)
         final = self._blend(target, views, keyframes, swept, inverse)
-        if float((final.confidence > ANY_SUPPORT).float().mean()) < MIN_SEEN_FRACTION:
+        if float((final.support > ANY_SUPPORT).float().mean()) < MIN_SEEN_FRACTION:
             return empty_view(target, NOTHING_SEEN), carried
         return view_of(target, final, swept, request), carried
 

@@ -19,6 +19,7 @@ from gld_ros.synthesis.types import GENERATED, OBSERVED, SynthesizedView
 
 FEATHER_PX = 3.0  # blend between real and generated pixels
 HALF_KNOWN = 0.5
+MOST_GENERATED = 0.3  # confidence that the surest generated pixel has: what is called observed begins there
 MIN_SHARED_PIXELS = 200  # observed pixels needed to fit the depth scale
 
 
@@ -28,7 +29,7 @@ class Drawn:
 
     rgb: NDArray[np.float32]  # (H, W, 3) in [0, 1]
     depth: NDArray[np.float32]  # (H, W) world units
-    confidence: NDArray[np.float32]  # (H, W) in [0, 1]
+    confidence: NDArray[np.float32]  # (H, W) in [0, MOST_GENERATED]
     field: NDArray[np.bool_]  # (H, W) inside the network's field of view
     depth_std: NDArray[np.float32] | None
 
@@ -51,7 +52,8 @@ def on_target(target: SynthesizedView, network: Camera, maps: torch.Tensor, scal
     """The network's maps (5, h, w) of a target as it was asked for; ``scale``: world units per unit of its depth."""
     spread, field = spread_to(target.camera, network, maps)
     depth = spread[3] * np.float32(1.0 if scale is None else scale)
-    return Drawn(spread[:3].transpose(1, 2, 0), depth, spread[4], field, None)
+    # the head says how sure it is of the picture that was drawn, not that what was drawn is there
+    return Drawn(spread[:3].transpose(1, 2, 0), depth, MOST_GENERATED * spread[4], field, None)
 
 
 def fit_scale(

@@ -44,7 +44,7 @@ def noise_scene(size: tuple[int, int], views: tuple[int, int]) -> BenchScene:
     inputs = network_inputs(known, cameras[views[0] :], size)
     flat = torch.full((height, width), 0.5)
     depths = [
-        ViewDepth(WorkView(view.camera, inputs.cond_rgb[0, i]), flat, flat, 0.01, flat * 0, flat > 0)
+        ViewDepth(WorkView(view.camera, inputs.cond_rgb[0, i]), flat, flat, 0.01, flat * 0, flat > 0, flat)
         for i, view in enumerate(known)
     ]
     truth = np.zeros((views[1], height, width, 3), np.uint8)
