@@ -18,7 +18,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     importing.add_argument("--config", type=Path, help="JSON of another model configuration than the released one")
     importing.add_argument("--ignore", action="append", default=[], metavar="PATTERN", help="accept these extra names")
     info = actions.add_parser("info", help="what a model file holds, its parameters and operations")
-    info.add_argument("file", metavar="FILE", help="a model file, or the word 'released' for the published sizes")
+    info.add_argument(
+        "file", metavar="FILE", help="a model file, 'tiny' for the default model, 'released' for the published sizes"
+    )
     info.add_argument("--views", type=int, default=8, help="views to count operations for (default: 8)")
     info.add_argument("--condition", type=int, default=4, help="condition views among them (default: 4)")
 
@@ -49,6 +51,7 @@ def _info(args: argparse.Namespace) -> int:
     from gld_ros.evaluation.cost import cost_table
     from gld_ros.model.checkpoint import ModelFile
     from gld_ros.model.config import released_config
+    from gld_ros.synthesis.shipped import NAME, verified_file
 
     if not 1 <= args.condition < args.views:
         raise GldError(f"--condition is {args.condition}, must lie in 1..{args.views - 1} (below --views)")
@@ -56,7 +59,7 @@ def _info(args: argparse.Namespace) -> int:
         config = released_config()
         print(f"{config.name}: published sizes, no weights")
     else:
-        file = ModelFile(Path(args.file))
+        file = ModelFile(verified_file() if args.file == NAME else Path(args.file))
         config = file.config
         print(f"{file.path}: {config.name}, {len(file.names)} tensors, {file.nbytes() / 1e9:.3f} GB")
         for part in ("encoder.", "level1.", "cascade.", "rgb_decoder.", "depth_head.", "statistics."):

@@ -185,7 +185,9 @@ def _load_cameras_json(root: Path) -> Scene:
             stamp_ns = int(entry.get("stamp_ns", i * 100_000_000))
         except GldError as error:
             raise SceneError(f"frame {i} of {root}: {error}", error.status) from error
-        except (KeyError, TypeError, ValueError, AttributeError, ZeroDivisionError) as error:
+        except KeyError as error:
+            raise SceneError(f"frame {i} of {root}/cameras.json has no {error}: add it (docs/scenes.md)") from error
+        except (TypeError, ValueError, AttributeError, ZeroDivisionError) as error:
             raise SceneError(f"frame {i} of {root}/cameras.json is malformed: {error!r}") from error
         has_file = "file" in entry
         frames.append(Frame(name, camera, stamp_ns, _rgb_reader(root / name) if has_file else None, read_depth))
