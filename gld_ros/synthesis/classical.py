@@ -132,7 +132,7 @@ class ClassicalEngine:
             view, carried = self._target(target, views, keyframes, preset, request)
             results.append(view)
             if not carried:  # expected times are those of a sweep
-                units = self.cost.target_units(target, len(views), preset)
+                units = self._target_units(target, views, preset)
                 self.cost.learn("target", units, time.perf_counter() - began)
         seconds["targets"] = time.perf_counter() - start - seconds["depth"]
 
@@ -183,7 +183,10 @@ class ClassicalEngine:
         return self.cost.seconds("sweep", self.cost.sweep_units(view.camera, len(views), preset))
 
     def _target_seconds(self, target: Camera, views: Sequence[PosedView], preset: ClassicalPreset) -> float:
-        return self.cost.seconds("target", self.cost.target_units(target, len(views), preset))
+        return self.cost.seconds("target", self._target_units(target, views, preset))
+
+    def _target_units(self, target: Camera, views: Sequence[PosedView], preset: ClassicalPreset) -> float:
+        return self.cost.target_units(target, len(views), preset, sum(has_depth(v) for v in views))
 
     def _preset_for(self, views: Sequence[PosedView], request: Request, notes: list[str]) -> str:
         """The preset asked for, or a faster one that fits the time budget. Raises BUDGET_EXCEEDED below the floor."""

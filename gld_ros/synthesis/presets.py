@@ -98,6 +98,7 @@ def _plain_sampler(config: ModelConfig) -> SamplerConfig:
 
 UNKNOWN_RATE = 1e-9  # s per plane and pixel before anything was measured: below what any machine reaches
 BLEND_PLANES = 4  # blending a target pixel costs about as much as this many planes
+SPLAT_PLANES = 5  # a view's sensor depth is moved at about the cost of so many planes of the sweep
 LEARNING = 0.3  # weight of the newest measurement
 
 
@@ -118,11 +119,12 @@ class CostModel:
         work = work_camera(camera, preset.work_px)
         return float(work.width * work.height * preset.planes * max(views - 1, 1))
 
-    def target_units(self, target: Camera, views: int, preset: ClassicalPreset) -> float:
-        """Size of making one target from ``views`` views."""
-        work = work_camera(target, preset.work_px)
+    def target_units(self, target: Camera, views: int, preset: ClassicalPreset, sensors: int = 0) -> float:
+        """Size of making one target from ``views`` views, ``sensors`` of which have depth images."""
+        work, splat = work_camera(target, preset.work_px), work_camera(target, preset.splat_px)
         swept = work.width * work.height * preset.planes
-        return float((swept + BLEND_PLANES * target.width * target.height) * views)
+        moved = SPLAT_PLANES * splat.width * splat.height * sensors
+        return float((swept + BLEND_PLANES * target.width * target.height) * views + moved)
 
     def seconds(self, kind: str, units: float) -> float:
         """Expected seconds of work ``kind``; a lower limit while it has not been measured."""
