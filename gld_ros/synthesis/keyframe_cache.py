@@ -23,7 +23,7 @@ from gld_ros.synthesis.presets import ClassicalPreset, work_camera
 from gld_ros.synthesis.types import PosedView
 
 MAX_KEYFRAMES = 64  # kept at most, least recently used out first; the node forgets them earlier
-MAX_SETS = 4  # sets of views whose cross-check is kept: a request, a stream or two
+MAX_SETS = 8  # sets of views whose cross-check is kept: two of them with every preset that a budget may choose
 MAX_PICTURE_BYTES = 64 << 20  # resized pictures kept on the device
 SWEEP_SOURCES = 4  # neighbours a view is swept against at most
 ENOUGH_SOURCES = 2  # a sweep against this many useful neighbours is not redone when more arrive
