@@ -23,6 +23,7 @@ def lacks_geometry(views: Sequence[PosedView]) -> bool:
 
 
 def has_scale(views: Sequence[PosedView]) -> bool:
+    """Whether a baseline or a sensor says how large the scene is."""
     centres = np.array([v.camera.centre for v in views])
     spread = float(np.linalg.norm(centres - centres[0], axis=1).max())
     return spread > SCALE_BASELINE or any(has_depth(v) for v in views)

@@ -186,7 +186,8 @@ class ClassicalEngine:
         return self.cost.seconds("target", self._target_units(target, views, preset))
 
     def _target_units(self, target: Camera, views: Sequence[PosedView], preset: ClassicalPreset) -> float:
-        return self.cost.target_units(target, len(views), preset, sum(has_depth(v) for v in views))
+        # a plan asks this many times: pictures' depth is not read for it
+        return self.cost.target_units(target, len(views), preset, sum(v.depth is not None for v in views))
 
     def _preset_for(self, views: Sequence[PosedView], request: Request, notes: list[str]) -> str:
         """The preset asked for, or a faster one that fits the time budget. Raises BUDGET_EXCEEDED below the floor."""
@@ -244,7 +245,7 @@ class ClassicalEngine:
         camera = work_camera(target, preset.splat_px)
         depths = []
         for view in views:
-            if view.depth is None or not has_depth(view):
+            if view.depth is None:
                 continue
             width, height = _source_size(camera, view.camera)
             depth = torch.from_numpy(np.array(resize_depth(view.depth, width, height), np.float32)).to(self.device)
