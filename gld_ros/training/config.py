@@ -6,6 +6,7 @@ import hashlib
 import json
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from typing import Literal
 
 import yaml
 
@@ -50,6 +51,7 @@ class StageConfig:
     clip: float = 1.0
     ema: float = 0.997
     beta2: float = 0.98
+    optimizer: Literal["adamw", "muon"] = "adamw"  # muon: for the matrices inside transformer blocks, the rest by AdamW
 
     def __post_init__(self) -> None:
         if self.steps < 1 or self.batch < 1 or not 0 < self.rate < 1 or not 0 <= self.ema < 1 or self.clip <= 0:
@@ -145,6 +147,9 @@ class TrainConfig:
             del fields["data"]["furniture"]
         if self.model.encoder.pose_input == "none":  # nor does a switch that is off change any
             del fields["model"]["encoder"]["pose_input"]
+        for stage in ("encoder", "rgb", "level1", "cascade"):
+            if fields[stage]["optimizer"] == "adamw":
+                del fields[stage]["optimizer"]
         return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()[:10]
 
 

@@ -22,6 +22,7 @@ from gld_ros.model.gld_model import GldModel
 from gld_ros.training.batches import Batch, open_rooms, to_batch, validation_batch
 from gld_ros.training.config import STAGES, StageConfig, TrainConfig
 from gld_ros.training.curves import plot_curves
+from gld_ros.training.optimizers import StageOptimizer
 from gld_ros.training.stages import (
     DiffusionStage,
     EncoderStage,
@@ -140,13 +141,7 @@ class Trainer:
                 torch.distributed.init_process_group("nccl" if self.device.type == "cuda" else "gloo")
             self.runner = nn.parallel.DistributedDataParallel(stage, find_unused_parameters=True)
         self.parameters = {n: p for n, p in stage.named_parameters() if p.requires_grad}
-        decay = [p for p in self.parameters.values() if p.dim() >= 2]
-        plain = [p for p in self.parameters.values() if p.dim() < 2]
-        self.optimizer = torch.optim.AdamW(
-            [{"params": decay, "weight_decay": self.settings.weight_decay}, {"params": plain, "weight_decay": 0.0}],
-            lr=self.settings.rate,
-            betas=(0.9, self.settings.beta2),
-        )
+        self.optimizer = StageOptimizer(self.parameters, self.settings)
         self.average = {n: p.detach().clone() for n, p in self.parameters.items()}
         self.step = 0
         self.seconds = 0.0  # spent training, over all runs of this stage
@@ -207,9 +202,8 @@ class Trainer:
 
     def _update(self, batch: Batch) -> dict[str, Tensor] | None:
         """One optimiser step; None when it was skipped because of bad numbers."""
-        for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate(self.step, self.settings)
-        self.optimizer.zero_grad(set_to_none=True)
+        self.optimizer.set_rate(learning_rate(self.step, self.settings))
+        self.optimizer.zero_grad()
         context = torch.autocast(self.device.type, torch.bfloat16) if self.config.bf16 else nullcontext()
         with context:
             terms: dict[str, Tensor] = self.runner(batch, self.step)
