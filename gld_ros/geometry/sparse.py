@@ -20,6 +20,7 @@ MAX_SAMPSON_PX = 1.5
 MAX_REPROJECTION_PX = 2.0
 MIN_SPREAD = 1e-3  # world units
 MIN_PARALLAX_DEG, MAX_PARALLAX_DEG = 0.7, 40.0
+ENDLESS = 40.0  # times the depth at which the least parallax is seen, nothing can be told from infinity
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,9 +55,17 @@ def fundamental(a: Camera, b: Camera) -> NDArray[np.float64]:
     return np.linalg.inv(b.K).T @ cross @ b_from_a[:3, :3] @ np.linalg.inv(a.K)
 
 
-def triangulate_pair(a: Features, b: Features) -> NDArray[np.float64]:
-    """World points (N, 3) of matches that fit the epipolar geometry, the parallax limits and each other's scale."""
-    empty = np.zeros((0, 3))
+@dataclass(frozen=True, eq=False)
+class PairPoints:
+    """What the matches of two pictures say about depth."""
+
+    points: NDArray[np.float64]  # (N, 3) triangulated world points
+    distant: NDArray[np.float64]  # (M, 3) nearest possible places of matches that hardly move between the pictures
+
+
+def triangulate_pair(a: Features, b: Features) -> PairPoints:
+    """World points of matches that fit the epipolar geometry, the parallax limits and each other's scale."""
+    empty = PairPoints(np.zeros((0, 3)), np.zeros((0, 3)))
     if len(a.xy) < 8 or len(b.xy) < 8:
         return empty
     f = fundamental(a.camera, b.camera)
@@ -81,7 +90,10 @@ def triangulate_pair(a: Features, b: Features) -> NDArray[np.float64]:
         scale = np.log((a.size[ia] / b.size[ib]) * (z_a / z_b) * (b.camera.K[0, 0] / a.camera.K[0, 0]))
     good = (error_a < MAX_REPROJECTION_PX) & (error_b < MAX_REPROJECTION_PX) & (z_a > 0) & (z_b > 0)
     good &= (parallax > MIN_PARALLAX_DEG) & (parallax < MAX_PARALLAX_DEG) & (np.abs(scale) < 0.7)
-    return points[good]
+    far = parallax <= MIN_PARALLAX_DEG
+    nearest = np.linalg.norm(a.camera.centre - b.camera.centre) / np.tan(np.radians(MIN_PARALLAX_DEG))
+    unit = rays_a[far] / np.linalg.norm(rays_a[far], axis=1, keepdims=True)
+    return PairPoints(points[good], a.camera.centre + nearest * unit)
 
 
 def mutual_matches(similarity: NDArray) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -143,7 +155,7 @@ def sensor_points(camera: Camera, depth: NDArray[np.float32], count: int = 400) 
 
 
 def baseline_range(cameras: Sequence[Camera]) -> tuple[float, float]:
-    """A wide depth range from the spread of camera centres, for scenes without matches.
+    """A wide depth range from the spread of camera centres, for scenes without matches; see ``distant_range``.
 
     Below MIN_SPREAD the centres are one place with noise, and any range serves: nothing moves between the views.
     """
@@ -151,6 +163,15 @@ def baseline_range(cameras: Sequence[Camera]) -> tuple[float, float]:
     spread = float(np.linalg.norm(centres - centres.mean(axis=0), axis=1).max())
     unit = spread if spread > MIN_SPREAD else 1.0
     return 0.5 * unit, 40.0 * unit
+
+
+def distant_range(distant: NDArray[np.float64], camera: Camera, fallback: tuple[float, float]) -> tuple[float, float]:
+    """A depth range for scenes whose matches hardly move: from the nearest they can be to where nothing moves.
+
+    distant: ``PairPoints.distant`` of all pairs; with too few of them in view the ``fallback`` is returned.
+    """
+    near, far = depth_range(distant, camera, (0.0, 0.0))
+    return (near, ENDLESS * far) if far > 0 else fallback
 
 
 def _sampson(xa: NDArray, xb: NDArray, f: NDArray) -> NDArray[np.float64]:

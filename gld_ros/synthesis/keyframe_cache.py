@@ -5,8 +5,9 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
+from itertools import combinations
 
 import numpy as np
 import torch
@@ -72,7 +73,7 @@ class KeyframeCache:
         self._limit = limit
         self._lock = threading.RLock()
         self._keyframes: OrderedDict[str, _Keyframe] = OrderedDict()
-        self._pairs: dict[tuple[str, str], NDArray[np.float64]] = {}
+        self._pairs: dict[tuple[str, str], sparse.PairPoints] = {}
         self._sets: OrderedDict[tuple[ClassicalPreset, tuple[str, ...]], tuple[list[ViewDepth], KeyframeSet]]
         self._sets = OrderedDict()
         self._pictures: OrderedDict[tuple[str, int, int], torch.Tensor] = OrderedDict()
@@ -102,7 +103,7 @@ class KeyframeCache:
             depths += [d for _, made in self._sets.values() for d in made.depths]
             tensors = [t for d in depths for t in (d.inverse, d.confidence, d.sigma, d.measured)]
             tensors += [d.view.rgb for d in depths] + list(self._pictures.values())
-            arrays = list(self._pairs.values()) + [
+            arrays = [a for pair in self._pairs.values() for a in (pair.points, pair.distant)] + [
                 a for k in self._keyframes.values() if k.features for a in (k.features.xy, k.features.descriptors)
             ]
             unique = {t.data_ptr(): t.numel() * t.element_size() for t in tensors}
@@ -159,9 +160,7 @@ class KeyframeCache:
 
     def points(self, views: Sequence[PosedView]) -> NDArray[np.float64]:
         """Triangulated and measured points of all views, (N, 3)."""
-        ordered = sorted(views, key=lambda v: v.key)
-        with self._lock:
-            parts = [self._pair_points(a, b) for i, b in enumerate(ordered) for a in ordered[:i]]
+        parts = [pair.points for pair in self._pairs_of(views)]
         for view in views:
             if view.depth is not None:
                 camera = view.camera.resized(view.depth.shape[1], view.depth.shape[0])
@@ -172,7 +171,8 @@ class KeyframeCache:
         self, camera: Camera, views: Sequence[PosedView], points: NDArray[np.float64]
     ) -> tuple[float, float]:
         """Near and far z-depth that ``camera`` may see; by its nearest view where it sees too few points."""
-        wide = sparse.baseline_range([v.camera for v in views])
+        distant = np.concatenate([np.zeros((0, 3)), *(pair.distant for pair in self._pairs_of(views))])
+        wide = sparse.distant_range(distant, camera, sparse.baseline_range([v.camera for v in views]))
         nearest = min(views, key=lambda v: (float(np.linalg.norm(v.camera.centre - camera.centre)), v.key))
         return sparse.depth_range(points, camera, sparse.depth_range(points, nearest.camera, wide, margin=100.0))
 
@@ -215,11 +215,15 @@ class KeyframeCache:
         used = sum(_is_useful(view.camera, c, inverse) for c in known.sources)
         return known if used >= min(available, ENOUGH_SOURCES) else None
 
-    def _pair_points(self, a: PosedView, b: PosedView) -> NDArray[np.float64]:
+    def _pairs_of(self, views: Sequence[PosedView]) -> list[sparse.PairPoints]:
+        with self._lock:
+            return [self._pair_points(a, b) for a, b in combinations(sorted(views, key=lambda v: v.key), 2)]
+
+    def _pair_points(self, a: PosedView, b: PosedView) -> sparse.PairPoints:
         pair = (a.key, b.key)
         if pair not in self._pairs:
             matched = sparse.triangulate_pair(self._features(a), self._features(b))
-            self._pairs[pair] = sparse.drop_isolated(matched, a.camera)
+            self._pairs[pair] = replace(matched, points=sparse.drop_isolated(matched.points, a.camera))
         return self._pairs[pair]
 
     def _features(self, view: PosedView) -> sparse.Features:

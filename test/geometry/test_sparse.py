@@ -21,7 +21,7 @@ def test_fundamental_matrix_holds_for_projected_points():
 
 def test_triangulated_points_lie_in_the_scene():
     a, b = (look(x, size=(320, 240)) for x in (-0.15, 0.15))
-    points = sparse.triangulate_pair(features(a), features(b))
+    points = sparse.triangulate_pair(features(a), features(b)).points
     assert len(points) > 30
     z = points[:, 2]
     assert np.mean(np.abs(z - WALL_Z) < 0.15) > 0.4
@@ -32,9 +32,9 @@ def test_blank_pictures_and_one_place_give_no_points():
     camera = look(0.0)
     blank = sparse.detect(np.full((84, 112, 3), 90, np.uint8), camera)
     assert len(blank.xy) == 0
-    assert sparse.triangulate_pair(blank, features(CONDITIONS[0])).shape == (0, 3)
+    assert sparse.triangulate_pair(blank, features(CONDITIONS[0])).points.shape == (0, 3)
     same = features(camera)
-    assert len(sparse.triangulate_pair(same, same)) == 0
+    assert len(sparse.triangulate_pair(same, same).points) == 0
 
 
 def test_isolated_depths_are_dropped():

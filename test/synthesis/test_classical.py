@@ -225,3 +225,16 @@ def test_a_stream_is_swept_once_while_it_moves_little_and_loses_nothing(views, m
     engine.clear()
     engine.synthesize(views, Request([near], preset="fast", stream="beside", clouds=False))
     assert len(sweeps) == 3
+
+
+@pytest.mark.parametrize("baseline_m", [0.004, 0.016])
+def test_views_millimetres_apart_neither_see_obstacles_nor_call_depth_observed(baseline_m):
+    """A robot that has hardly moved knows no depth: nothing may stand centimetres before its camera."""
+    views = [posed(str(i), look(x, size=(192, 144))) for i, x in enumerate((0.0, baseline_m))]
+    truth = render(look(0.05, size=(192, 144)))
+    made = ClassicalEngine().synthesize(views, Request((truth.camera,))).views[0]
+    observed = made.provenance == OBSERVED
+    wrong = np.abs(made.depth - truth.depth) > 0.25 * truth.depth
+    assert (observed & wrong).mean() < 0.01
+    assert np.median(made.depth) > 0.3 * np.median(truth.depth)
+    assert psnr(made.rgb, truth.rgb) > psnr(views[1].rgb, truth.rgb) - 0.5
