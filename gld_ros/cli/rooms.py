@@ -70,10 +70,10 @@ def _render(args: argparse.Namespace) -> int:
         " except surface textures" if args.photos or args.furniture else ""
     )
     if args.layout == "showroom":
-        scene = render_showroom(args.seed, width, height, config, args.threads)
+        scene = render_showroom(args.seed, width, height, config, args.threads, progress=True)
         write_scene(scene, args.out, args.out.name, note, TOUR_SPLITS, not args.no_depth)
     else:
-        scene = render_scene(args.seed, args.views, width, height, config, args.threads)
+        scene = render_scene(args.seed, args.views, width, height, config, args.threads, progress=True)
         write_scene(scene, args.out, args.out.name, note, None, not args.no_depth)
     print(f"{len(scene.rgb)} views of {width}x{height} in {args.out}")
     return 0

@@ -208,6 +208,11 @@ class GldNode(LifecycleNode):
         """Configure and activate; a failure leaves the node unconfigured with the reason in its log and replies."""
         if self.trigger_configure() == TransitionCallbackReturn.SUCCESS:
             self.trigger_activate()
+        else:
+            self.get_logger().error(
+                "the node stays up unconfigured and answers every request NOT_ACTIVE: set the parameter and configure "
+                "and activate it, or stop it and start it with another value"
+            )
 
     def end(self) -> None:
         """Free everything; requests and goals that wait end with NOT_ACTIVE."""

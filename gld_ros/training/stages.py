@@ -71,6 +71,12 @@ class TrainingStage(nn.Module):
     def begin(self, rooms: RoomShards) -> None:
         """Look at the data once before the first step."""
 
+    def given_depth(self, batch: Batch, rng: torch.Generator) -> tuple[Tensor, KnownDepth | None]:
+        """True depth in the unit the encoder works in, and what it is given of it: a sensor's, a sweep's or nothing."""
+        if not self.model.config.encoder.depth_cells:
+            return batch.depth, None
+        return scaled_to_network(batch.depth, draw_known_depth(batch.depth, self.config.depth_noise, rng))
+
     def generator(self, step: int) -> torch.Generator:
         """Random numbers of a step, the same after a resume."""
         return torch.Generator().manual_seed((self.config.seed * 1_000_003 + step) * 31 + len(self.name))
@@ -84,10 +90,7 @@ class EncoderStage(TrainingStage):
 
     def forward(self, batch: Batch, step: int) -> dict[str, Tensor]:
         weights = self.config.encoder_loss
-        truth, known = batch.depth, None
-        if self.model.config.encoder.depth_cells:
-            drawn = draw_known_depth(batch.depth, self.config.depth_noise, self.generator(step))
-            truth, known = scaled_to_network(batch.depth, drawn)
+        truth, known = self.given_depth(batch, self.generator(step))
         unit = network_unit(truth, batch.depth)
         cameras = place_views(self.model, batch, unit)
         levels, grid = encode_levels(self.model, batch.rgb, known, cameras)
@@ -115,7 +118,8 @@ class RgbStage(TrainingStage):
     def forward(self, batch: Batch, step: int) -> dict[str, Tensor]:
         rng = self.generator(step)
         with torch.no_grad():
-            known, cameras = true_geometry(self.model, batch)[1:]
+            truth, known = self.given_depth(batch, rng)
+            cameras = place_views(self.model, batch, network_unit(truth, batch.depth))
             latents = self.model.encode(batch.rgb, known, cameras)
             sigma = self.config.rgb_noise * torch.rand(2, len(batch.rgb), 1, 1, 1, 1, generator=rng)
             noisy = Latents(

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from tqdm import tqdm
 
 from gld_ros.data.rooms import drawing, paths
 from gld_ros.data.rooms.cells import Cells, camera_cells
@@ -108,32 +109,46 @@ def render_depth(scene: PackedScene, camera: Camera) -> NDArray[np.float32]:
 
 
 def render_cameras(
-    scene: PackedScene, cameras: Sequence[Camera], seed: int, config: RenderConfig, threads: int = 1
+    scene: PackedScene,
+    cameras: Sequence[Camera],
+    seed: int,
+    config: RenderConfig,
+    threads: int = 1,
+    progress: bool = False,
 ) -> RenderedScene:
-    """Render given cameras of a given room and develop the pictures."""
+    """Render given cameras of a given room and develop the pictures; ``progress`` shows a bar of views."""
 
     def one(job: tuple[int, Camera]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         return render_view(scene, job[1], config.samples, config.bounces, seed * 1009 + job[0])
 
+    bar = functools.partial(tqdm, total=len(cameras), desc="rendering", unit="view", disable=not progress)
     if threads > 1:
         with ThreadPoolExecutor(threads) as pool:
-            views = list(pool.map(one, enumerate(cameras)))
+            views = list(bar(pool.map(one, enumerate(cameras))))
     else:
-        views = [one(job) for job in enumerate(cameras)]
+        views = list(bar(map(one, enumerate(cameras))))
     return RenderedScene(
         seed, develop([v[0] for v in views], seed, config.sensor), [v[1] for v in views], list(cameras)
     )
 
 
-def render_showroom(seed: int, width: int, height: int, config: RenderConfig, threads: int = 1) -> RenderedScene:
+def render_showroom(
+    seed: int, width: int, height: int, config: RenderConfig, threads: int = 1, progress: bool = False
+) -> RenderedScene:
     """The arranged living room along its tour: ten views."""
     config = replace(config, sensor=replace(config.sensor, key=0.21))  # bright windows in view: keep the room calm
     scene = showroom(seed, textures_of(config))
-    return render_cameras(scene, showroom_tour(width, height), seed, config, threads)
+    return render_cameras(scene, showroom_tour(width, height), seed, config, threads, progress)
 
 
 def render_scene(
-    seed: int, views: int, width: int, height: int, config: RenderConfig | None = None, threads: int = 1
+    seed: int,
+    views: int,
+    width: int,
+    height: int,
+    config: RenderConfig | None = None,
+    threads: int = 1,
+    progress: bool = False,
 ) -> RenderedScene:
     """The room of ``seed`` seen by ``views`` cameras: same arguments, same result.
 
@@ -150,5 +165,5 @@ def render_scene(
             cameras = sample_cameras(scene, views, width, height, number, config.motion)
         except GldError:
             continue
-        return render_cameras(scene, cameras, seed, config, threads)
+        return render_cameras(scene, cameras, seed, config, threads, progress)
     raise GldError(f"no room found for seed {seed} with motion {config.motion}: loosen the motion config")
