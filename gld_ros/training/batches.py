@@ -15,6 +15,7 @@ from torch import Tensor
 from gld_ros.data.rooms import frozen
 from gld_ros.data.rooms.render import RenderConfig
 from gld_ros.data.rooms.shards import RoomShards, SceneArrays, write_shards
+from gld_ros.errors import GldError
 from gld_ros.geometry.camera import scale_intrinsics
 from gld_ros.training.config import DataConfig, TrainConfig
 
@@ -45,8 +46,13 @@ def generator(*keys: int | str) -> np.random.Generator:
 
 
 def open_rooms(config: TrainConfig) -> RoomShards:
-    """The training rooms, rendered first where they are missing."""
+    """The training rooms, rendered first where they are missing. Raises GldError for seeds of the test rooms."""
     data = config.data
+    if data.seed < 0 or data.seed + data.scenes > frozen.FIRST_SEED:
+        raise GldError(
+            f"data.seed {data.seed} with {data.scenes} scenes: must lie in 0 to {frozen.FIRST_SEED - 1}, the rooms "
+            "beyond are for tests"
+        )
     rendering = RenderConfig(photos=data.photos, furniture=data.furniture)
     write_shards(Path(data.folder), data.seed, data.scenes, data.views, *config.size, rendering, threads=1)
     return RoomShards(Path(data.folder), data.scenes)
@@ -119,8 +125,8 @@ def augment(batch: Batch, data: DataConfig, rng: np.random.Generator) -> Batch:
 
 
 def validation_batch(config: TrainConfig) -> Batch:
-    """The first rooms of the frozen test set at the training size: two conditions, two targets."""
-    arrays = frozen.frozen_arrays(config.data.validation_scenes)
+    """Rooms like those of the frozen test set at the training size: two conditions, two targets."""
+    arrays = frozen.validation_arrays(config.data.validation_scenes)
     return replace(to_batch(resized(arrays, *config.size)), cond_num=2)
 
 

@@ -5,6 +5,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.spatial.transform import Rotation
 
 from gld_ros.evaluation.trajectory import trajectory_errors, umeyama
 from gld_ros.model.rays import cameras_from_rays
@@ -92,12 +93,18 @@ def test_cameras_of_exact_rays():
     assert errors["rpe_deg"] < 1e-3
 
 
-def test_against_evo():
-    evo = pytest.importorskip("evo.core.geometry")
-    rng = np.random.default_rng(5)
-    a, b = rng.normal(size=(3, 12)), rng.normal(size=(3, 12))
-    R, t, s = evo.umeyama_alignment(a, b, True)
-    scale, mine, shift = umeyama(a.T, b.T)
-    assert scale == pytest.approx(s)
-    np.testing.assert_allclose(mine, R, atol=1e-9)
-    np.testing.assert_allclose(shift, t, atol=1e-9)
+def test_same_errors_as_evo():
+    """Figures of evo 1.38.1 (GPL, so no dependency) for these cameras: APE after Sim(3) alignment, RPE per frame."""
+    i = np.arange(6)[:, None]
+    truth = np.tile(np.eye(4), (6, 1, 1))
+    turns = 0.1 * np.sin(i * [1, 2, 3] + [0, 1, 2]) * [3, 2, 1]
+    truth[:, :3, :3] = Rotation.from_euler("xyz", turns).as_matrix()
+    truth[:, :3, 3] = np.sin(i * [0.7, 1.1, 1.9] + [0, 1, 2]) * [2, 1, 0.5]
+    found = truth.copy()
+    found[:, :3, 3] += 0.1 * np.cos(i * [2.0, 3.0, 5.0])
+    found[:, :3, :3] @= Rotation.from_euler("xyz", 0.05 * np.cos(i * [5.0, 2.0, 3.0])).as_matrix()
+    found = moved(found, 2.5, Rotation.from_euler("xyz", [0.4, -1.1, 2.0]).as_matrix(), np.array([1, -2, 3]))
+    errors = trajectory_errors(found, truth)
+    assert errors["ate"] == pytest.approx(0.10463429206736484, rel=1e-9)
+    assert errors["rpe"] == pytest.approx(0.23870127416411457, rel=1e-9)
+    assert errors["rpe_deg"] == pytest.approx(6.297608751346445, rel=1e-9)

@@ -35,7 +35,7 @@ def definition_hash() -> str:
 
 
 def frozen_scene(number: int) -> RenderedScene:
-    """Scene 0 <= number < SCENES: four views, conditions first."""
+    """Scene 0 <= number < SCENES: four views, conditions first. Higher numbers are like them, but not of the set."""
     kind = number % 2
     scene = render_scene(FIRST_SEED + number, 4, *SIZE, dataclasses.replace(CONFIG, motion=MOTIONS[kind]))
     order = ORDERS[kind]
@@ -47,6 +47,11 @@ def frozen_scene(number: int) -> RenderedScene:
 def frozen_arrays(scenes: int = SCENES) -> SceneArrays:
     """The first scenes of the set as arrays."""
     return stack([frozen_scene(i) for i in range(scenes)])
+
+
+def validation_arrays(scenes: int) -> SceneArrays:
+    """Scenes as those of the set, for choices while training: the set itself stays unseen until a model is done."""
+    return stack([frozen_scene(SCENES + i) for i in range(scenes)])
 
 
 def nearest_condition(arrays: SceneArrays) -> NDArray[np.int64]:
