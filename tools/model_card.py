@@ -2,7 +2,7 @@
 """Write the generated half of the model card: figures, goals, cost and curves of the model that ships.
 
     gld eval --rooms --model tiny --out runs/tiny_eval
-    python tools/model_card.py runs/tiny_eval/metrics.json --runs runs/tiny [--real runs/tiny_real/metrics.json]
+    python tools/model_card.py runs/tiny_eval/metrics.json --runs runs/tiny [--real runs/real/metrics.json …]
 
 Everything above the marker in gld_ros/weights/README.md is written by hand and stays.
 """
@@ -40,6 +40,9 @@ ROOM_KEYS = (
     "depth_absrel_median", "depth_delta1",
 )  # fmt: skip
 CAMERA_KEYS = ("pnp_recovered", "pnp_deg", "pnp_centre", "pnp_centre_share", "pnp_ate", "pnp_rpe", "pnp_rpe_deg")
+PHOTO_KEYS = (("psnr", 2), ("ssim", 3), ("perceptual", 3))
+PHOTO_GOALS = {"gld_re10k/extrapolate": 13.5, "gld_dl3dv/interp": 15.0}  # dB, of the composed picture without a sensor
+LEAST_ORACLE_DB = 30.0  # on photographs
 ROUTES = (("", "With the condition views' depth images"), (NO_DEPTH, "Without depth images"))  # tail of the set's name
 PANEL = (520, 300)  # width, least height
 LINE_PX = 15
@@ -119,45 +122,80 @@ def _cameras(sets: dict[str, Table], name: str) -> list[str]:
     return ["### Cameras", "", *lines] if lines else []
 
 
-def real_section(found: dict[str, Any]) -> list[str]:
-    """Composed against the classical engine on photographs, and where composing does harm."""
-    config, revision = found["config"], found["revision"].removesuffix("-dirty")
-    size = f" --size {config['size'][0]} {config['size'][1]}" if config.get("size") else ""
-    command = f"gld eval SCENE… --model {config['model']} --preset {config['preset']} --seed {config['seed']}{size}"
-    lines = [
-        "## Photographs", "",
-        f"`{command} --out DIR` at revision {revision}; *worse*: composing costs more than 0.1 dB or 0.005 SSIM.", "",
-        "| set | composed PSNR / SSIM | classical | best trivial PSNR | oracle decode at network size | |",
+def real_section(runs: Sequence[dict[str, Any]]) -> list[str]:
+    """Composed against the classical engine on photographs, where composing does harm, and the goals there."""
+    lines = ["## Photographs", ""]
+    for found in runs:
+        config, revision = found["config"], found["revision"].removesuffix("-dirty")
+        size = f" --size {config['size'][0]} {config['size'][1]}" if config.get("size") else ""
+        depth = "" if config.get("use_depth", True) else " --no-depth"
+        scenes = " ".join(dict.fromkeys(name.rpartition("/")[0] for name in found["sets"]))
+        command = f"gld eval {scenes} --model {config['model']} --preset {config['preset']} --seed {config['seed']}"
+        lines.append(f"* `{command}{depth}{size} --out DIR` at revision {revision}")
+    lines += [
+        "", "PSNR / SSIM / perceptual distance; *worse*: composing costs more than 0.1 dB or 0.005 SSIM.", "",
+        "| set | composed | classical | best trivial PSNR | oracle decode at network size | |",
         "| --- | ---: | ---: | ---: | ---: | --- |",
     ]  # fmt: skip
-    for name, figures in found["sets"].items():
-        ours, theirs = figures.get("composed", {}), figures.get("classical", {})
-        trivial = [v for n in ("copy_nearest", "mean", "blur") if (v := figures.get(n, {}).get("psnr")) is not None]
-        pairs = (f"{number(r.get('psnr'), 2)} / {number(r.get('ssim'), 3)}" for r in (ours, theirs))
-        verdict = "worse" if name in found.get("harm", {}) else ""
-        oracle = number(figures.get("oracle_decode", {}).get("psnr_network_size"), 2)
-        best = number(max(trivial, default=None), 2)
-        lines.append(f"| {name} | {' | '.join(pairs)} | {best} | {oracle} | {verdict} |")
-    return [*lines, ""]
+    goals = []
+    for found in runs:
+        tail = " with depth images" if found["config"].get("use_depth", True) else ""
+        for name, figures in found["sets"].items():
+            rows = [figures.get(n, {}) for n in ("composed", "classical")]
+            trivial = [v for n in ("copy_nearest", "mean", "blur") if (v := figures.get(n, {}).get("psnr")) is not None]
+            texts = (" / ".join(number(r.get(k), d) for k, d in PHOTO_KEYS) for r in rows)
+            oracle = figures.get("oracle_decode", {}).get("psnr_network_size")
+            verdict = "worse" if name in found.get("harm", {}) else ""
+            best = number(max(trivial, default=None), 2)
+            lines.append(f"| {name}{tail} | {' | '.join(texts)} | {best} | {number(oracle, 2)} | {verdict} |")
+            wishes = [("oracle decode", oracle, LEAST_ORACLE_DB)]
+            if not tail and name in PHOTO_GOALS:
+                wishes.append(("composed", rows[0].get("psnr"), PHOTO_GOALS[name]))
+            for what, value, wanted in wishes:
+                if value is not None:
+                    reached = "met" if value >= wanted else "**missed**"
+                    goals.append(f"| {name}{tail}: {what}, dB | ≥ {wanted:g} | {value:.2f} | {reached} |")
+    return [*lines, "", "| goal | wanted | reached | |", "| --- | ---: | ---: | --- |", *goals, ""]
 
 
-def stage_curves(runs: Path) -> dict[str, list[dict[str, float]]]:
-    """The logged values of every stage that was trained below ``runs``."""
-    found = {}
-    for stage in STAGES:
-        path = runs / stage / "curve.jsonl"
+def stage_curves(runs: Sequence[Path]) -> dict[str, list[dict[str, float]]]:
+    """The logged values of every stage that was trained below ``runs``; later runs of a stage go on from earlier ones.
+
+    Lines that a killed run left beyond the checkpoint it went on from are dropped, their seconds stay.
+    """
+    found: dict[str, list[dict[str, float]]] = {}
+    for stage, folder in itertools.product(STAGES, runs):
+        path = folder / stage / "curve.jsonl"
         if path.is_file():
-            found[stage] = [json.loads(line) for line in path.read_text().splitlines()]
+            values = found.setdefault(stage, [])
+            steps, seconds = (max((v.get(key, 0.0) for v in values), default=0.0) for key in ("step", "seconds"))
+            values += [
+                {**v, "step": v["step"] + steps, "seconds": v["seconds"] + seconds}
+                for v in _without_lost_steps([json.loads(line) for line in path.read_text().splitlines()])
+            ]
     if not found:
-        raise GldError(f"no curve.jsonl of {', '.join(STAGES)} below {runs}: give the folder 'out' of the training")
+        raise GldError(
+            f"no curve.jsonl of {', '.join(STAGES)} below {', '.join(map(str, runs))}: give the folders 'out' of the "
+            "training"
+        )
     return found
 
 
+def _without_lost_steps(values: list[dict[str, float]]) -> list[dict[str, float]]:
+    kept: list[dict[str, float]] = []
+    lost = 0.0  # seconds of work that a kill threw away; the clock goes on from the checkpoint
+    for value in values:
+        if kept and value["seconds"] + lost < kept[-1]["seconds"]:
+            lost = kept[-1]["seconds"] - value["seconds"]
+        while kept and kept[-1]["step"] > value["step"]:
+            kept.pop()
+        kept.append({**value, "seconds": value["seconds"] + lost})
+    return kept
+
+
 def trained_hours(values: list[dict[str, float]]) -> float:
-    """Hours of a stage over all its runs, with what a kill lost: the clock goes on from the checkpoint."""
-    clock = [v["seconds"] for v in values if "seconds" in v]
-    lost = sum(max(0.0, before - after) for before, after in itertools.pairwise(clock))
-    return ((clock[-1] if clock else 0.0) + lost) / 3600
+    """Hours of a stage over all its runs."""
+    return values[-1]["seconds"] / 3600
 
 
 def cost_section(curves: dict[str, list[dict[str, float]]], data_hours: float | None) -> list[str]:
@@ -238,8 +276,10 @@ def main() -> None:
     """Read the options and write the card."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("metrics", type=Path, help="metrics.json of gld eval --rooms")
-    parser.add_argument("--runs", type=Path, help="training output folder, for cost and curves")
-    parser.add_argument("--real", type=Path, help="metrics.json of gld eval on photographs")
+    parser.add_argument(
+        "--runs", type=Path, nargs="+", help="training output folders in their order, for cost and curves"
+    )
+    parser.add_argument("--real", type=Path, nargs="+", help="metrics.json files of gld eval on photographs")
     parser.add_argument("--data-hours", type=float, help="CPU hours that rendering the rooms took")
     parser.add_argument("--card", type=Path, default=CARD, help="file to rewrite (default: %(default)s)")
     options = parser.parse_args()
@@ -248,7 +288,7 @@ def main() -> None:
     sections = [f"`{file.path.name}`: {size:.1f} MiB, SHA-256 `{sha256(file.path)}`.", ""]
     sections += rooms_section(json.loads(options.metrics.read_text()))
     if options.real is not None:
-        sections += real_section(json.loads(options.real.read_text()))
+        sections += real_section([json.loads(path.read_text()) for path in options.real])
     if options.runs is not None:
         curves = stage_curves(options.runs)
         draw_curves(curves, CURVES)

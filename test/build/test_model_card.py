@@ -10,6 +10,7 @@ import cv2
 import pytest
 
 from gld_ros.errors import GldError
+from gld_ros.synthesis.shipped import recorded_hashes
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -62,12 +63,20 @@ def test_cameras_of_pictures_and_of_the_ray_head_are_told_apart(card):
     assert text.index("### Cameras") < text.index("own ray head")
 
 
-def test_photographs_name_the_worse_sets(card):
-    figures = {"composed": {"psnr": 20.0, "ssim": 0.8}, "classical": {"psnr": 21.0, "ssim": 0.8}, "mean": {"psnr": 9.0},
-               "oracle_decode": {"psnr": 25.0, "psnr_network_size": 31.0}}  # fmt: skip
-    rows = card.real_section({**FOUND, "sets": {"a/b": figures, "c/d": figures}, "harm": {"a/b": "composed is worse"}})
-    assert "| a/b | 20.00 / 0.800 | 21.00 / 0.800 | 9.00 | 31.00 | worse |" in rows
-    assert "| c/d | 20.00 / 0.800 | 21.00 / 0.800 | 9.00 | 31.00 |  |" in rows
+def test_photographs_name_commands_worse_sets_and_goals(card):
+    figures = {"composed": {"psnr": 20.0, "ssim": 0.8, "perceptual": 0.7}, "classical": {"psnr": 21.0, "ssim": 0.8},
+               "mean": {"psnr": 9.0}, "oracle_decode": {"psnr": 25.0, "psnr_network_size": 29.9}}  # fmt: skip
+    blind = {"model": "tiny", "preset": "balanced", "seed": 0, "size": [256, 144], "use_depth": False}
+    worse = {"config": blind, "revision": "12-dirty", "sets": {"a/b": figures}, "harm": {"a/b": "worse"}}
+    fine = {**FOUND, "sets": {"gld_dl3dv/interp": figures}}
+    rows = card.real_section([worse, fine, {**fine, "config": blind}])
+    assert "* `gld eval a --model tiny --preset balanced --seed 0 --no-depth --size 256 144 --out DIR` at revision 12" in rows
+    assert "| a/b | 20.00 / 0.800 / 0.700 | 21.00 / 0.800 / – | 9.00 | 29.90 | worse |" in rows
+    assert "| gld_dl3dv/interp with depth images | 20.00 / 0.800 / 0.700 | 21.00 / 0.800 / – | 9.00 | 29.90 |  |" in rows
+    assert "| a/b: oracle decode, dB | ≥ 30 | 29.90 | **missed** |" in rows
+    assert [row for row in rows if ": composed, dB" in row] == [
+        "| gld_dl3dv/interp: composed, dB | ≥ 15 | 20.00 | met |"
+    ]
 
 
 def test_cost_counts_what_a_kill_lost_and_curves_are_drawn(card, tmp_path):
@@ -79,16 +88,20 @@ def test_cost_counts_what_a_kill_lost_and_curves_are_drawn(card, tmp_path):
         {"step": 30, "seconds": 4800.0, "loss": 1.0},
     ]
     (tmp_path / "runs/encoder/curve.jsonl").write_text("\n".join(map(json.dumps, lines)))
-    curves = card.stage_curves(tmp_path / "runs")
+    curves = card.stage_curves([tmp_path / "runs"])
     text = card.cost_section(curves, 0.5)
     assert "| encoder | 30 | 1.50 |" in text
     assert "| sum | | 2.0 |" in text
+    assert [v["step"] for v in curves["encoder"]] == [10, 15, 30]
+    twice = card.stage_curves([tmp_path / "runs", tmp_path / "runs"])
+    assert [v["step"] for v in twice["encoder"]] == [10, 15, 30, 40, 45, 60]
+    assert card.trained_hours(twice["encoder"]) == pytest.approx(3.0)
     card.draw_curves(curves, tmp_path / "docs" / "curves.png")
     picture = cv2.imread(str(tmp_path / "docs" / "curves.png"))
     assert picture.shape == (300, 1040, 3)
-    assert (picture < 200).any(axis=2).mean() > 0.005
+    assert (picture < 200).any(axis=2).mean() > 0.003
     with pytest.raises(GldError, match=r"curve\.jsonl"):
-        card.stage_curves(tmp_path / "nowhere")
+        card.stage_curves([tmp_path / "nowhere"])
 
 
 def test_what_was_written_by_hand_stays(card, tmp_path):
@@ -101,5 +114,7 @@ def test_what_was_written_by_hand_stays(card, tmp_path):
         card.write_card(file, ["new"])
 
 
-def test_the_card_in_the_package_can_be_written(card):
-    assert card.MARKER in card.CARD.read_text()
+def test_the_card_in_the_package_is_of_the_model_in_it(card):
+    text = card.CARD.read_text()
+    assert card.MARKER in text
+    assert f"SHA-256 `{recorded_hashes()['tiny.safetensors']}`" in text
