@@ -13,9 +13,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "stage", choices=("encoder", "statistics", "rgb", "level1", "cascade", "all"), help="what to train"
     )
     parser.add_argument("--config", type=Path, required=True, help="YAML file, e.g. config/train/tiny64.yaml")
-    start = parser.add_mutually_exclusive_group()
-    start.add_argument("--resume", action="store_true", help="go on from the stage's checkpoint, to the step")
-    start.add_argument("--init-from", type=Path, default=None, help="model file to start from with a fresh optimiser")
+    parser.add_argument("--resume", action="store_true", help="go on from the stage's checkpoint, if there is one")
+    parser.add_argument("--init-from", type=Path, default=None, help="model file to start from with a fresh optimiser")
     parser.add_argument("--out", default=None, help="folder for results (default: the configuration's)")
     parser.add_argument("--data", default=None, help="folder of the rooms (default: the configuration's)")
     parser.add_argument("--threads", type=int, default=None, help="CPU threads (default: what PyTorch takes)")

@@ -154,7 +154,7 @@ def train_part(stage: SpaceStage, config: TrainConfig, folder: Path, cost: Cost)
     if not finished.is_file():
         folder.mkdir(parents=True, exist_ok=True)
         with cost.of(folder.name):
-            SpaceTrainer(stage, config, folder).run(resume=True, fresh=False)
+            SpaceTrainer(stage, config, folder).run(resume=True)
     load_weights(stage.model, str(finished))
 
 

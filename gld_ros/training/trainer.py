@@ -59,10 +59,14 @@ def run_stage(name: str, config: TrainConfig, resume: bool = False, init_from: P
         raise GldError(f"model {config.model.name} makes both levels jointly: it has no cascade to train")
     folder = Path(config.out) / name
     _check_writable(folder)
+    if resume and (folder / "checkpoint.pt").is_file():
+        return Trainer(make_stage(name, config, GldModel(config.model)), config, folder).run(resume=True)
     model = _starting_model(name, config, init_from)
     if name == "statistics":
         return _statistics(model, config, folder)
-    return Trainer(make_stage(name, config, model), config, folder).run(resume, fresh=init_from is None)
+    if resume:
+        logger.info("%s has no checkpoint to resume: starting the stage", folder)
+    return Trainer(make_stage(name, config, model), config, folder).run(new=name == "encoder" and init_from is None)
 
 
 def make_stage(name: str, config: TrainConfig, model: GldModel) -> TrainingStage:
@@ -146,16 +150,18 @@ class Trainer:
         self.step = 0
         self.seconds = 0.0  # spent training, over all runs of this stage
 
-    def run(self, resume: bool, fresh: bool) -> dict[str, float]:
-        """Train to the last step; returns the held-out figures of the averaged weights."""
+    def run(self, resume: bool = False, new: bool = False) -> dict[str, float]:
+        """Train to the last step; returns the held-out figures of the averaged weights.
+
+        resume: go on from the checkpoint if there is one, which holds the whole model; new: the model's weights are
+        random, give them their start values.
+        """
         rooms = open_rooms(self.config)
         checkpoint = self.folder / "checkpoint.pt"
         if resume and checkpoint.is_file():
             self._load(checkpoint)
-        elif fresh and self.stage.name == "encoder":
+        elif new:
             prepare_new_model(self.stage.model, self._some_pictures(rooms))
-            self._restart_average()
-        elif fresh:
             self._restart_average()
         self.stage.begin(rooms)
         validation = validation_batch(self.config)

@@ -96,6 +96,14 @@ def test_a_killed_run_resumes_on_the_same_curve(chain, tmp_path, stage, monkeypa
         target = Path(other.out) / "rgb" / "model.safetensors"
         target.parent.mkdir(parents=True)
         target.write_bytes((Path(config.out) / "rgb" / "model.safetensors").read_bytes())
+    killed(monkeypatch, stage, other)
+    run_stage(stage, other, resume=True)
+    expected, found = losses(Path(config.out) / stage), losses(Path(other.out) / stage)
+    assert found == pytest.approx(expected, rel=1e-4)
+
+
+def killed(monkeypatch, stage: str, config: TrainConfig, init_from: Path | None = None) -> None:
+    """Begin a stage and die before its fourth step."""
     update = Trainer._update
 
     def dies(self, batch):
@@ -106,9 +114,19 @@ def test_a_killed_run_resumes_on_the_same_curve(chain, tmp_path, stage, monkeypa
     with monkeypatch.context() as patch:
         patch.setattr(Trainer, "_update", dies)
         with pytest.raises(RuntimeError, match="kill"):
-            run_stage(stage, other)
-    run_stage(stage, other, resume=True)
-    expected, found = losses(Path(config.out) / stage), losses(Path(other.out) / stage)
+            run_stage(stage, config, init_from=init_from)
+
+
+def test_a_killed_run_of_a_given_model_resumes_without_it(chain, tmp_path, monkeypatch):
+    config, _ = chain
+    given = tmp_path / "given.safetensors"
+    given.write_bytes((Path(config.out) / "level1" / "model.safetensors").read_bytes())
+    whole, again = (replace(config, out=str(tmp_path / n), checkpoint_seconds=0.0) for n in ("whole", "again"))
+    run_stage("level1", whole, init_from=given)
+    killed(monkeypatch, "level1", again, given)
+    given.unlink()
+    run_stage("level1", again, resume=True)
+    expected, found = losses(Path(whole.out) / "level1"), losses(Path(again.out) / "level1")
     assert found == pytest.approx(expected, rel=1e-4)
 
 
