@@ -18,6 +18,7 @@ from gld_ros.errors import GldError
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 SOLVERS = ("euler", "heun", "dpmpp_2m")
+MOST = 2**16  # channels of any layer: one square matrix of that width has 17 GB
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,9 @@ class EncoderConfig:
     position_offset: float = 0.1  # quirk: the table is resampled by the factor (h + 0.1) / grid, not by size
 
     def __post_init__(self) -> None:
+        check_ranges(self, patch=(1, 256), width=(1, MOST), blocks=(1, 1000), mlp_hidden=(1, MOST))
+        check_ranges(self, position_grid=(1, 4096), alt_start=(0, math.inf), level_blocks=(0, math.inf))
+        check_ranges(self, whiten=(0, 3 * self.patch**2))  # values of an RGB patch
         _divides("encoder heads", self.width, self.heads, 4)
         if list(self.level_blocks) != sorted(set(self.level_blocks)) or self.level_blocks[-1] >= self.blocks:
             raise GldError(f"level_blocks {self.level_blocks} must rise and stay below blocks = {self.blocks}")
@@ -98,6 +102,9 @@ class DiTConfig:
     uncond_intrinsics: Literal["identity", "keep"] = "identity"  # quirk: unguided level 1 drops K, the cascade keeps it
 
     def __post_init__(self) -> None:
+        check_ranges(self, patch=(1, 256), latent_channels=(1, MOST), encoder_width=(1, MOST), decoder_width=(1, MOST))
+        check_ranges(self, encoder_blocks=(1, 1000), decoder_blocks=(1, 1000), time_frequencies=(1, MOST))
+        check_ranges(self, source_channels=(0, MOST), prope_size=(1, math.inf))
         # PRoPE cuts a head into d/2 in groups of 4, and twice d/4 in pairs.
         _divides("DiT encoder heads", self.encoder_width, self.encoder_heads, 8)
         _divides("DiT decoder heads", self.decoder_width, self.decoder_heads, 8)
@@ -124,6 +131,8 @@ class RgbDecoderConfig:
     features: Literal["layer_normed", "raw"] = "layer_normed"  # open: form of the levels it reads
 
     def __post_init__(self) -> None:
+        check_ranges(self, patch=(1, 256), in_channels=(1, MOST), width=(1, MOST), layers=(1, 1000))
+        check_ranges(self, mlp_hidden=(1, MOST), base_grid=(1, 4096), whiten=(0, 3 * self.patch**2))
         _divides("RGB decoder heads", self.width, self.heads, 1)
 
 
@@ -137,6 +146,10 @@ class DepthHeadConfig:
     head_channels: int = 32
     patch: int = 14
     norm_eps: float = 1e-5
+
+    def __post_init__(self) -> None:
+        check_ranges(self, patch=(1, 256), in_channels=(1, MOST), features=(2, MOST))  # half of them leave
+        check_ranges(self, stage_channels=(1, MOST), head_channels=(1, MOST))
 
 
 @dataclass(frozen=True)
@@ -209,7 +222,13 @@ class ModelConfig:
     trained_sizes: tuple[tuple[int, int], ...] = ((504, 504), (504, 378), (504, 336), (504, 280))  # (W, H)
 
     def __post_init__(self) -> None:
-        channels = self.encoder.channels
+        check_ranges(self, trained_views=(2, math.inf))
+        patch, channels = self.encoder.patch, self.encoder.channels
+        if not self.trained_sizes or any(side < patch or side % patch for size in self.trained_sizes for side in size):
+            raise GldError(
+                f"trained_sizes is {self.trained_sizes}, must name at least one (width, height), "
+                f"all of them multiples of the patch {patch}"
+            )
         patches = {part.patch for part in (self.encoder, self.level1, self.rgb, self.depth)}
         expected = channels if self.cascade is not None else 2 * channels
         if self.level1.latent_channels != expected:
@@ -218,6 +237,12 @@ class ModelConfig:
             raise GldError(f"cascade.latent_channels is {self.cascade.latent_channels}, the encoder gives {channels}")
         if self.cascade is not None:
             patches.add(self.cascade.patch)
+            if self.cascade.source_channels not in (0, channels):
+                raise GldError(
+                    f"cascade.source_channels is {self.cascade.source_channels}, must be 0 or level 1's {channels}"
+                )
+        if self.level1.source_channels:
+            raise GldError(f"level1.source_channels is {self.level1.source_channels}, must be 0: nothing precedes it")
         if len(patches) != 1:
             raise GldError(f"patch sizes {sorted(patches)} differ between parts, all must be equal")
         if self.rgb.in_channels != 4 * channels or self.depth.in_channels != channels:
@@ -260,7 +285,10 @@ def config_from_dict(kind: type, values: Any, where: str = "") -> Any:
     if unknown:
         raise GldError(f"configuration {where or kind.__name__} has unknown names {unknown}, known: {sorted(hints)}")
     parsed = {name: _parse(hints[name], value, f"{where}.{name}".strip(".")) for name, value in values.items()}
-    return kind(**parsed)
+    try:
+        return kind(**parsed)
+    except GldError as error:
+        raise GldError(f"configuration {where}: {error}" if where else str(error), error.status) from None
 
 
 def _parse(hint: Any, value: Any, where: str) -> Any:
@@ -292,6 +320,16 @@ def _parse(hint: Any, value: Any, where: str) -> Any:
     if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
         raise GldError(f"configuration {where} is {value!r}, must be {kind.__name__}")
     return value
+
+
+def check_ranges(part: object, **limits: tuple[float, float]) -> None:
+    """Raise GldError unless each named field of ``part``, or every entry of it, lies in its closed range."""
+    for name, (low, high) in limits.items():
+        value = getattr(part, name)
+        entries = value if isinstance(value, tuple) else () if value is None else (value,)
+        if not all(low <= entry <= high for entry in entries):  # NaN is in no range
+            span = f"at least {low:g}" if high == math.inf else f"in {low:.7g} to {high:.7g}"
+            raise GldError(f"{name} is {value}, out of range: it must be {span}")
 
 
 def _divides(what: str, width: int, heads: int, multiple: int) -> None:

@@ -91,7 +91,7 @@ def _near(views: NDArray[np.int64], centres: NDArray, conditions: int) -> NDArra
 def _size(config: TrainConfig, rng: np.random.Generator) -> tuple[int, int]:
     """One of the sizes (W, H) the model is to know, which rooms of ``config.size`` can be cropped to."""
     sizes = [s for s in config.model.trained_sizes if s[0] <= config.size[0] and s[1] <= config.size[1]]
-    return sizes[int(rng.integers(len(sizes)))] if sizes else config.size
+    return sizes[int(rng.integers(len(sizes)))]
 
 
 def cropped(batch: Batch, size: tuple[int, int]) -> Batch:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Literal
@@ -11,10 +12,12 @@ from typing import Literal
 import yaml
 
 from gld_ros.errors import GldError
-from gld_ros.model.config import ModelConfig, config_from_dict
+from gld_ros.model.config import ModelConfig, check_ranges, config_from_dict
 from gld_ros.training.depth_noise import DepthNoise
 
 STAGES = ("encoder", "statistics", "rgb", "level1", "cascade")
+MOST_STEP_PIXELS = 10**9  # of all views of a step: 16 GB of colours and depth before any network
+MOST_ROOMS_BYTES = 10**13  # rooms take 5 bytes a pixel on disk
 
 
 @dataclass(frozen=True)
@@ -31,11 +34,8 @@ class DataConfig:
     colour_jitter: float = 0.2  # largest relative change of gain, for all and for each channel
 
     def __post_init__(self) -> None:
-        if self.scenes < 1 or self.views < 2 or not 1 <= self.validation_scenes <= 100:
-            raise GldError(
-                f"data: scenes {self.scenes} must be >= 1, views {self.views} >= 2, "
-                f"validation_scenes {self.validation_scenes} in 1..100"
-            )
+        check_ranges(self, scenes=(1, math.inf), views=(2, math.inf), seed=(0, 2**32), validation_scenes=(1, 100))
+        check_ranges(self, colour_jitter=(0, 0.8))  # the common gain changes by 1.25 of it and stays above 0
 
 
 @dataclass(frozen=True)
@@ -54,10 +54,9 @@ class StageConfig:
     optimizer: Literal["adamw", "muon"] = "adamw"  # muon: for the matrices inside transformer blocks, the rest by AdamW
 
     def __post_init__(self) -> None:
-        if self.steps < 1 or self.batch < 1 or not 0 < self.rate < 1 or not 0 <= self.ema < 1 or self.clip <= 0:
-            raise GldError(
-                f"stage values out of range: {self}: steps, batch >= 1, 0 < rate < 1, 0 <= ema < 1, clip > 0"
-            )
+        check_ranges(self, steps=(1, math.inf), batch=(1, math.inf), rate=(1e-9, 1), weight_decay=(0, 1))
+        check_ranges(self, warmup=(0, math.inf), decay_from=(0, 1), clip=(1e-9, math.inf))
+        check_ranges(self, ema=(0, 0.999999), beta2=(0, 0.999999))
 
 
 @dataclass(frozen=True)
@@ -73,6 +72,11 @@ class EncoderLoss:
     confidence: float = 0.1
     rays: float = 0.2
     rays_every: int = 4  # the ray head runs on every n-th step: it is the dearer half
+
+    def __post_init__(self) -> None:
+        check_ranges(self, views=(1, math.inf), rays_every=(1, math.inf))
+        weights = ("rgb_l1", "rgb_l2", "rgb_gradient", "depth", "depth_gradient", "confidence", "rays")
+        check_ranges(self, **dict.fromkeys(weights, (0, 1e6)))
 
 
 @dataclass(frozen=True)
@@ -97,9 +101,16 @@ class DiffusionLoss:
     condition_weight: float = 1.0  # weight of condition views, whose data the network is given
 
     def __post_init__(self) -> None:
-        bad = not 0 <= self.pixel_share <= 1 or self.hole_weight < 0 or self.condition_weight < 0
-        if bad or not 0 <= sum(self.warp_depth) <= 1 or min(self.conditions) < 1 or min(self.targets) < 1:
-            raise GldError(f"diffusion loss out of range: {self}")
+        check_ranges(self, conditions=(1, math.inf), targets=(1, math.inf), min_time=(1e-3, 1))
+        check_ranges(self, pure_noise=(0, 1), drop_cameras=(0, 1), warp_depth=(0, 1), nearest_first=(0, 1))
+        check_ranges(self, source_noise=(0, 10), pixel_share=(0, 1), hole_weight=(0, 1e6), condition_weight=(0, 1e6))
+        for name, (fewest, most) in (("conditions", self.conditions), ("targets", self.targets)):
+            if fewest > most:
+                raise GldError(f"{name} is [{fewest}, {most}], must be [fewest, most]: swap them")
+        if sum(self.warp_depth) > 1:
+            raise GldError(
+                f"the shares of warp_depth {self.warp_depth} sum to {sum(self.warp_depth):g}, must not exceed 1"
+            )
 
 
 @dataclass(frozen=True)
@@ -127,12 +138,33 @@ class TrainConfig:
     validate_every: int = 500
 
     def __post_init__(self) -> None:
+        check_ranges(self, seed=(0, 2**32), rgb_noise=(0, 10), statistics_scenes=(1, math.inf))
+        check_ranges(self, checkpoint_seconds=(0, math.inf), log_every=(1, math.inf), validate_every=(1, math.inf))
         patch = self.model.encoder.patch
         if any(side % patch or side < patch for side in self.size):
             raise GldError(f"size {self.size} must be multiples of the patch {patch}")
         most = max(self.encoder_loss.views, self.diffusion.conditions[1] + self.diffusion.targets[1])
         if most > self.data.views:
             raise GldError(f"a step draws up to {most} views but data.views is {self.data.views}: render more views")
+        if not any(w <= self.size[0] and h <= self.size[1] for w, h in self.model.trained_sizes):
+            raise GldError(
+                f"no size of model.trained_sizes {self.model.trained_sizes} fits into rooms of size {self.size}: "
+                "name what the model is to know, or render larger rooms"
+            )
+        pixels = self.size[0] * self.size[1]
+        if (room_bytes := 5 * self.data.scenes * self.data.views * pixels) > MOST_ROOMS_BYTES:
+            raise GldError(
+                f"{self.data.scenes} rooms of {self.data.views} views of {self.size} pixels take about "
+                f"{room_bytes / 1e12:.3g} TB of disk, at most {MOST_ROOMS_BYTES / 1e12:g}: lower data.scenes or size"
+            )
+        for name in ("encoder", "rgb", "level1", "cascade"):
+            batch = self.stage(name).batch
+            if batch * most * pixels > MOST_STEP_PIXELS:
+                raise GldError(
+                    f"a step of {name} with batch {batch} x {most} views of {self.size} pixels takes about "
+                    f"{16e-9 * batch * most * pixels:.3g} GB for its pictures alone, at most "
+                    f"{16e-9 * MOST_STEP_PIXELS:g}: lower {name}.batch or size"
+                )
 
     def stage(self, name: str) -> StageConfig:
         """Optimisation settings of a stage."""

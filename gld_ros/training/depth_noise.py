@@ -10,6 +10,7 @@ from torch import Tensor
 
 from gld_ros.errors import GldError
 from gld_ros.geometry.view_depth import FLOOR
+from gld_ros.model.config import check_ranges
 from gld_ros.model.known_depth import TYPICAL_DEPTH, KnownDepth
 
 
@@ -26,9 +27,10 @@ class DepthNoise:
     views_without: float = 0.15  # share of the views without depth in scenes that have it
 
     def __post_init__(self) -> None:
-        shares = (self.sensor, self.swept, self.gaps, self.views_without)
-        if any(not 0 <= s <= 1 for s in shares) or self.sensor + self.swept > 1 or self.swept_error < 0:
-            raise GldError(f"depth noise out of range: {self}: shares lie in 0..1, sensor + swept <= 1")
+        check_ranges(self, sensor=(0, 1), swept=(0, 1), gaps=(0, 1), views_without=(0, 1))
+        check_ranges(self, sensor_error=(0, 10), swept_error=(0, 10), gap_error=(0, 10))
+        if self.sensor + self.swept > 1:
+            raise GldError(f"sensor + swept is {self.sensor + self.swept:g}, must be at most 1: both are shares")
 
 
 def smooth_field(shape: torch.Size, cells: int, rng: torch.Generator) -> Tensor:

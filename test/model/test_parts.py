@@ -158,6 +158,7 @@ def late_views_config(joint: bool = False, warp: bool = False) -> ModelConfig:
         rgb=RgbDecoderConfig(128, 32, 1, 2, 64, (8, 8), 16),
         depth=DepthHeadConfig(32, 16, (8, 8, 16, 16), 8, 16),
         sampler=SamplerConfig(2, 1.0, 1.0, 0.0),
+        trained_sizes=((64, 64),),
     )
 
 

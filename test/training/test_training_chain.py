@@ -63,7 +63,7 @@ def test_later_stages_leave_the_encoder_alone(chain):
 
 
 def test_a_configuration_extends_another_value_by_value(tmp_path):
-    (tmp_path / "base.yaml").write_text("name: base\nsize: [56, 56]\ndata: {scenes: 7, views: 6}\nlevel1: {steps: 3}\n")
+    (tmp_path / "base.yaml").write_text("name: base\nsize: [504, 504]\ndata: {scenes: 7}\nlevel1: {steps: 3}\n")
     (tmp_path / "more.yaml").write_text("extends: base.yaml\ndata: {scenes: 9}\nrgb: {steps: 2}\n")
     base, more = (read_config(tmp_path / f"{n}.yaml") for n in ("base", "more"))
     assert more == replace(base, data=replace(base.data, scenes=9), rgb=StageConfig(steps=2))
