@@ -155,6 +155,7 @@ def train_part(stage: SpaceStage, config: TrainConfig, folder: Path, cost: Cost)
         folder.mkdir(parents=True, exist_ok=True)
         with cost.of(folder.name):
             SpaceTrainer(stage, config, folder).run(resume=True)
+            stage.cpu()  # what is measured between trainings is
     load_weights(stage.model, str(finished))
 
 

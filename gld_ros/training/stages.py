@@ -152,8 +152,9 @@ class DiffusionStage(TrainingStage):
         loss = self.config.diffusion
         if loss.pixel_share > 0:
             latents, pictures = [], []
+            device = next(self.model.parameters()).device
             for chunk in rooms.chunks(8):
-                batch = to_batch(chunk)
+                batch = to_batch(chunk).to(device)
                 truth, known, cameras = true_geometry(self.model, batch)
                 with torch.no_grad():
                     made = self.model.stage_latents(self.model.encode(batch.rgb, known, cameras), self.kind)

@@ -11,10 +11,12 @@ import pytest
 import torch
 
 from gld_ros.errors import GldError
-from gld_ros.model.checkpoint import load_model
+from gld_ros.model.checkpoint import load_model, skeleton
+from gld_ros.model.gld_model import GldModel
 from gld_ros.training import stages, trainer
 from gld_ros.training.batches import open_rooms, to_batch
 from gld_ros.training.config import StageConfig, TrainConfig, read_config
+from gld_ros.training.stages import DiffusionStage
 from gld_ros.training.trainer import Trainer, learning_rate, run_stage
 
 NANO = Path(__file__).parents[2] / "config" / "train" / "nano.yaml"
@@ -128,6 +130,16 @@ def test_a_killed_run_of_a_given_model_resumes_without_it(chain, tmp_path, monke
     run_stage("level1", again, resume=True)
     expected, found = losses(Path(whole.out) / "level1"), losses(Path(again.out) / "level1")
     assert found == pytest.approx(expected, rel=1e-4)
+
+
+def test_the_pixel_metric_is_fitted_where_the_model_is(chain, monkeypatch):
+    """The meta device stands for a GPU: it too refuses operations on tensors of several devices."""
+    config, _ = chain
+    monkeypatch.setattr(GldModel, "_check_pictures", lambda *_: None)  # looks at values, of which meta has none
+    config = replace(config, diffusion=replace(config.diffusion, pixel_share=0.5))
+    stage = DiffusionStage("level1", config, skeleton(config.model))
+    stage.begin(open_rooms(config))
+    assert stage.pixels.to_pixels.device.type == "meta"
 
 
 @pytest.mark.parametrize("prediction", ["velocity", "data"])
