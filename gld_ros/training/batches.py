@@ -73,7 +73,9 @@ def draw_diffusion(rooms: RoomShards, config: TrainConfig, stage: str, step: int
     settings, loss = config.stage(stage), config.diffusion
     scenes = rng.integers(0, len(rooms), settings.batch)
     conditions = int(rng.integers(loss.conditions[0], loss.conditions[1] + 1))
-    targets = int(rng.integers(loss.targets[0], loss.targets[1] + 1))
+    every = config.data.views - conditions
+    fewest, most = loss.targets or (every, every)
+    targets = int(rng.integers(fewest, most + 1))
     views = np.stack([rng.permutation(config.data.views) for _ in scenes])
     if step < loss.nearest_first * settings.steps:
         centres = rooms.take(scenes, views).world_from_cam[..., :3, 3]

@@ -40,17 +40,17 @@ class DataConfig:
 
 @dataclass(frozen=True)
 class StageConfig:
-    """Optimisation of one stage."""
+    """Optimisation of one stage; the defaults are those of the released transformers (GLD specification section 11)."""
 
     steps: int = 1000
     batch: int = 8
-    rate: float = 1e-3
-    weight_decay: float = 0.02
-    warmup: int = 100
-    decay_from: float = 0.5  # share of the steps after which the rate falls linearly to 2 %
+    rate: float = 5e-5
+    weight_decay: float = 0.0
+    warmup: int = 0
+    decay_from: float = 1.0  # share of the steps after which the rate falls linearly to 2 %; 1: never
     clip: float = 1.0
-    ema: float = 0.997
-    beta2: float = 0.98
+    ema: float = 0.9995
+    beta2: float = 0.95
     optimizer: Literal["adamw", "muon"] = "adamw"  # muon: for the matrices inside transformer blocks, the rest by AdamW
 
     def __post_init__(self) -> None:
@@ -83,19 +83,21 @@ class EncoderLoss:
 class DiffusionLoss:
     """Objective of the level-1 and cascade stages.
 
-    The defaults are the released model's: velocity, uniform time under the shift. ``data`` prediction is weighted
-    1 / max(t, min_time)^2, with t = 1 - sigmoid(N(-0.6, 1)) and a share of ``pure_noise`` at t = 1.
+    The defaults are those of GLD specification section 11: velocity, uniform time under the shift, all views of a
+    scene, no warp. ``data`` prediction, which only small models have, is weighted 1 / max(t, min_time)^2, with
+    t = 1 - sigmoid(N(-0.6, 1)) and a share of ``pure_noise`` at t = 1.
     """
 
-    conditions: tuple[int, int] = (1, 3)
-    targets: tuple[int, int] = (1, 3)
+    conditions: tuple[int, int] = (1, 4)
+    targets: tuple[int, int] | None = None  # None: all other views of the scene
+    shift: float = math.sqrt(768 * 16 * 16 * 8 / 4096)  # of velocity's times: 19.60, where sampling has 31.18
     min_time: float = 0.3
     pure_noise: float = 0.15
-    drop_cameras: float = 0.1
-    warp_depth: tuple[float, float] = (0.7, 0.2)  # shares of steps that warp with the model's own depth and with
+    drop_cameras: float = 0.1  # share of the scenes that train without cameras, for guidance
+    warp_depth: tuple[float, float] = (0.0, 0.0)  # shares of steps that warp with the model's own depth and with
     # depth that is known as ``depth_noise`` says; the rest has no warp
-    nearest_first: float = 0.25  # share of the steps in which targets are drawn near the conditions
-    source_noise: float = 0.1  # noise on level 1 where the cascade reads it, in its standard deviations
+    nearest_first: float = 0.0  # share of the steps in which targets are drawn near the conditions
+    source_noise: float = 0.0  # tau: level 1 as the cascade reads it has noise of |N(0, tau^2)|, drawn per scene
     pixel_share: float = 0.0  # share of the error that is measured in pixels (linearly) instead of normalised latents
     hole_weight: float = 0.0  # a target patch that geometry does not know counts 1 + this
     condition_weight: float = 1.0  # weight of condition views, whose data the network is given
@@ -103,8 +105,9 @@ class DiffusionLoss:
     def __post_init__(self) -> None:
         check_ranges(self, conditions=(1, math.inf), targets=(1, math.inf), min_time=(1e-3, 1))
         check_ranges(self, pure_noise=(0, 1), drop_cameras=(0, 1), warp_depth=(0, 1), nearest_first=(0, 1))
+        check_ranges(self, shift=(1e-3, 1e6))
         check_ranges(self, source_noise=(0, 10), pixel_share=(0, 1), hole_weight=(0, 1e6), condition_weight=(0, 1e6))
-        for name, (fewest, most) in (("conditions", self.conditions), ("targets", self.targets)):
+        for name, (fewest, most) in (("conditions", self.conditions), ("targets", self.targets or (1, 1))):
             if fewest > most:
                 raise GldError(f"{name} is [{fewest}, {most}], must be [fewest, most]: swap them")
         if sum(self.warp_depth) > 1:
@@ -119,7 +122,7 @@ class TrainConfig:
 
     name: str = "nano"
     out: str = "runs/nano"
-    size: tuple[int, int] = (64, 64)  # width, height
+    size: tuple[int, int] = (504, 504)  # width, height
     seed: int = 0
     bf16: bool = True
     model: ModelConfig = field(default_factory=ModelConfig)
@@ -143,7 +146,9 @@ class TrainConfig:
         patch = self.model.encoder.patch
         if any(side % patch or side < patch for side in self.size):
             raise GldError(f"size {self.size} must be multiples of the patch {patch}")
-        most = max(self.encoder_loss.views, self.diffusion.conditions[1] + self.diffusion.targets[1])
+        loss = self.diffusion
+        drawn = self.data.views if loss.targets is None else loss.conditions[1] + loss.targets[1]
+        most = max(self.encoder_loss.views, loss.conditions[1] + 1, drawn)
         if most > self.data.views:
             raise GldError(f"a step draws up to {most} views but data.views is {self.data.views}: render more views")
         if not any(w <= self.size[0] and h <= self.size[1] for w, h in self.model.trained_sizes):
@@ -177,6 +182,9 @@ class TrainConfig:
         fields = asdict(same)
         if self.data.furniture is None:  # checkpoints from before there was furniture stay valid
             del fields["data"]["furniture"]
+        transformers = (self.model.level1, self.model.cascade)
+        if all(part is None or part.prediction == "data" for part in transformers):  # nor one that nothing reads
+            del fields["diffusion"]["shift"]
         if self.model.encoder.pose_input == "none":  # nor does a switch that is off change any
             del fields["model"]["encoder"]["pose_input"]
         for stage in ("encoder", "rgb", "level1", "cascade"):

@@ -149,13 +149,13 @@ class PlainDiffusionStage(SpaceStage):
         loss, rng, dit = self.config.diffusion, self.generator(step), self.model.level1
         with torch.no_grad():
             inputs = self.model.inputs(batch, self.config)
-            if torch.rand(1, generator=rng).item() < loss.drop_cameras:
-                inputs = inputs.unconditional(dit.config)
+            dropped = torch.rand(len(batch.rgb), generator=rng) < loss.drop_cameras
+            inputs = inputs.unconditional(dit.config, dropped.to(batch.rgb.device))
             data = self.model.space.encode(batch.rgb)
             if dit.config.prediction == "data":
                 t = diffusion_time(len(data), loss.pure_noise, rng)
             else:
-                t = shifted_time(len(data), self.config.model.sampler.shift, rng)
+                t = shifted_time(len(data), loss.shift, rng)
             t, noise = t.to(data.device), self.noise(batch, rng)
             mix = t.view(-1, 1, 1, 1, 1)
             weight = torch.ones_like(data[:, :, 0])

@@ -75,6 +75,18 @@ def diffusion_time(scenes: int, pure_noise: float, rng: torch.Generator) -> Tens
     return torch.where(torch.rand(scenes, generator=rng) < pure_noise, torch.ones(scenes), t)
 
 
+def noised_source(source: Tensor, tau: float, rng: torch.Generator) -> Tensor:
+    """Features (B, V, D, h, w) of unit variance with noise of |N(0, tau^2)|, drawn per scene; the variance stays.
+
+    GLD specification section 11.
+    """
+    if tau == 0:
+        return source
+    sigma = (tau * torch.randn(len(source), 1, 1, 1, 1, generator=rng)).to(source.device)  # its sign changes nothing
+    noise = torch.randn(source.shape, generator=rng).to(source.device)
+    return (source + sigma * noise) / (1 + sigma.square()).sqrt()
+
+
 def shifted_time(scenes: int, shift: float, rng: torch.Generator) -> Tensor:
     """Times for velocity prediction, (scenes,): uniform in [0, 0.999], then shifted towards noise."""
     tau = 0.999 * torch.rand(scenes, generator=rng)

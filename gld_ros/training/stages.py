@@ -32,6 +32,7 @@ from gld_ros.training.losses import (
     depth_loss,
     diffusion_time,
     flow_loss,
+    noised_source,
     patch_weight,
     picture_loss,
     ray_loss,
@@ -188,18 +189,17 @@ class DiffusionStage(TrainingStage):
                 guess, coverage = warp_guess(self.model, batch, known, scale, conditions)
             source = None
             if dit.config.source_channels:
-                noise = torch.randn(truth.level1.shape, generator=rng).to(device)
-                source = truth.level1 + loss.source_noise * torch.rand(1, generator=rng).item() * noise
+                source = noised_source(truth.level1, loss.source_noise, rng)
             cameras = relative_cameras(batch.world_from_cam, batch.K, self.model.config.camera)
             inputs = self.model.dit_inputs(self.kind, conditions, cameras, source, guess, coverage)
-            if torch.rand(1, generator=rng).item() < loss.drop_cameras:
-                inputs = inputs.unconditional(dit.config)
+            dropped = torch.rand(len(batch.rgb), generator=rng) < loss.drop_cameras
+            inputs = inputs.unconditional(dit.config, dropped.to(device))
             data = self.model.stage_latents(truth, self.kind)
             noise = torch.randn(data.shape, generator=rng).to(device)
             if dit.config.prediction == "data":
                 t = diffusion_time(len(data), loss.pure_noise, rng)
             else:
-                t = shifted_time(len(data), self.model.config.sampler.shift, rng)
+                t = shifted_time(len(data), loss.shift, rng)
             t = t.to(device)
             mix = t.view(-1, 1, 1, 1, 1)
             noisy = (1 - mix) * data + mix * noise

@@ -225,7 +225,7 @@ def test_impossible_configurations_are_refused(tmp_path, text, message):
 
 
 def test_learning_rate_warms_up_stays_and_falls():
-    stage = StageConfig(steps=100, rate=1e-2, warmup=10)
+    stage = StageConfig(steps=100, rate=1e-2, warmup=10, decay_from=0.5)
     assert learning_rate(0, stage) == pytest.approx(1e-3)
     assert learning_rate(30, stage) == 1e-2
     assert learning_rate(99, stage) == pytest.approx(4e-4, rel=0.2)
