@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from gld_ros.data.rooms.shards import SceneArrays
+from gld_ros.model.checkpoint import load_model, save_model
 from gld_ros.model.dit import DiTInputs
 from gld_ros.model.gld_model import GldModel
 from gld_ros.training.batches import Batch, draw_diffusion
@@ -19,6 +20,7 @@ from gld_ros.training.latent_spaces import PixelSpace
 from gld_ros.training.latent_stages import Judges, PlainDiffusionStage, SpaceDiffusion
 from gld_ros.training.losses import noised_source
 from gld_ros.training.stages import DiffusionStage
+from gld_ros.training.trainer import run_stage
 
 FOLDER = Path(__file__).parents[2] / "config" / "train"
 SCENES = 16
@@ -112,6 +114,23 @@ def test_defaults_are_those_of_the_released_training() -> None:
     assert (loss.drop_cameras, loss.source_noise, loss.nearest_first, loss.warp_depth) == (0.1, 0.0, 0.0, (0.0, 0.0))
     assert (loss.pixel_share, loss.hole_weight, loss.condition_weight) == (0.0, 0.0, 1.0)
     assert TrainConfig().size == (504, 504)
+
+
+def test_a_stage_goes_on_from_a_given_file_with_a_fresh_optimiser(tmp_path: Path) -> None:
+    config = toy(DiffusionLoss())
+    few = StageConfig(steps=1, batch=1, rate=1e-9)
+    data = replace(config.data, folder=str(tmp_path / "rooms"), scenes=1, validation_scenes=1)
+    config = replace(config, out=str(tmp_path / "run"), data=data, level1=few, bf16=False)
+    torch.manual_seed(7)
+    given = GldModel(config.model)
+    save_model(tmp_path / "given.safetensors", given)
+    run_stage("level1", config, init_from=tmp_path / "given.safetensors")
+    state = load_model(Path(config.out) / "level1" / "model.safetensors").state_dict()
+    for name, value in given.state_dict().items():
+        torch.testing.assert_close(state[name], value, rtol=0, atol=1e-7)
+    kept = torch.load(Path(config.out) / "level1" / "checkpoint.pt", weights_only=True)
+    steps = {float(entry["step"]) for entry in kept["optimizer"]["adamw"]["state"].values()}
+    assert (kept["step"], steps) == (1, {1.0})
 
 
 class NoRooms:

@@ -8,8 +8,8 @@ import pytest
 import yaml
 
 from gld_ros.errors import GldError
-from gld_ros.model.config import config_from_dict
-from gld_ros.training.config import TrainConfig, read_config
+from gld_ros.model.config import config_from_dict, released_config
+from gld_ros.training.config import DiffusionLoss, StageConfig, TrainConfig, read_config
 
 NANO = Path(__file__).parents[2] / "config" / "train" / "nano.yaml"
 
@@ -69,6 +69,13 @@ def test_a_value_that_cannot_work_is_named_with_its_limit(tmp_path: Path, text: 
 def test_a_cascade_reads_as_many_channels_as_level_1_has() -> None:
     with pytest.raises(GldError, match=r"model: cascade\.source_channels is 64"):
         config_from_dict(TrainConfig, {"size": [504, 504], "model": {"cascade": {"source_channels": 64}}})
+
+
+def test_the_released_recipe_is_the_released_model_and_its_training() -> None:
+    config = read_config(NANO.with_name("released.yaml"))
+    assert config.model == released_config()
+    assert config.diffusion == DiffusionLoss()
+    assert config.level1 == config.cascade == StageConfig(steps=20000, batch=1, warmup=500)
 
 
 def test_sizes_of_real_trainings_pass(tmp_path: Path) -> None:
