@@ -28,7 +28,7 @@ from gld_ros.training.batches import Batch, validation_batch
 from gld_ros.training.config import TrainConfig, read_config
 from gld_ros.training.depth_noise import DepthNoise
 from gld_ros.training.known_views import predict_depth
-from gld_ros.training.trainer import run_stage
+from gld_ros.training.run import run_stage
 from gld_ros.training.validate import depth_error, reconstruction_figures
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -27,7 +27,7 @@ def run(args: argparse.Namespace) -> int:
     import torch
 
     from gld_ros.training.config import read_config
-    from gld_ros.training.trainer import run_stage
+    from gld_ros.training.run import run_stage
 
     config = read_config(args.config)
     if args.out is not None:

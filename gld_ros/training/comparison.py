@@ -31,8 +31,8 @@ from gld_ros.training.latent_stages import (
     SpaceTrainer,
     VaeStage,
 )
+from gld_ros.training.run import run_stage
 from gld_ros.training.stages import prepare_autoencoder
-from gld_ros.training.trainer import run_stage
 from gld_ros.training.validate import copy_nearest, write_grid
 
 ARMS = ("geometric", "vae", "pixels")

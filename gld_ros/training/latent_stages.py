@@ -270,8 +270,9 @@ class SpaceTrainer(Trainer):
     stage: SpaceStage
 
     def _measure(self, batch: Batch, pictures: Path) -> dict[str, float]:
+        self.stage.cpu()  # where the judges are
         with torch.no_grad():
-            return self.stage.figures(batch, pictures)
+            return self.stage.figures(batch.to(torch.device("cpu")), pictures)
 
     def _export(self, path: Path, figures: dict[str, float]) -> None:
         partial = path.with_suffix(".partial")

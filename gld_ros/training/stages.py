@@ -41,6 +41,7 @@ from gld_ros.training.losses import (
 
 SMALL = 0.1  # gain of residual branches before training
 METRIC_SCENES = 64  # scenes the pixel metric is fitted on
+RANK_SEEDS = 0x9E3779B9  # between ranks; 2^32 / golden ratio, as the generator reads 32 bits of a seed
 METRIC_DEPTH = 0.3  # weight of log depth beside colours in it
 
 
@@ -50,6 +51,7 @@ class TrainingStage(nn.Module):
     def __init__(self, name: str, config: TrainConfig, model: GldModel) -> None:
         super().__init__()
         self.name = name
+        self.rank = 0  # of the process that runs it
         self.config = config
         self.model = model
         model.requires_grad_(False)
@@ -79,8 +81,9 @@ class TrainingStage(nn.Module):
         return scaled_to_network(batch.depth, draw_known_depth(batch.depth, self.config.depth_noise, rng))
 
     def generator(self, step: int) -> torch.Generator:
-        """Random numbers of a step, the same after a resume."""
-        return torch.Generator().manual_seed((self.config.seed * 1_000_003 + step) * 31 + len(self.name))
+        """Random numbers of a step, the same after a resume and others on every rank."""
+        seed = (self.config.seed * 1_000_003 + step) * 31 + len(self.name) + self.rank * RANK_SEEDS
+        return torch.Generator().manual_seed(seed)
 
 
 class EncoderStage(TrainingStage):

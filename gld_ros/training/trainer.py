@@ -16,105 +16,20 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from gld_ros.errors import GldError
-from gld_ros.model.checkpoint import load_model, save_model
-from gld_ros.model.gld_model import GldModel
+from gld_ros.errors import GldError, is_out_of_memory
+from gld_ros.model.checkpoint import save_model
+from gld_ros.training import processes
 from gld_ros.training.batches import Batch, open_rooms, to_batch, validation_batch
-from gld_ros.training.config import STAGES, StageConfig, TrainConfig
+from gld_ros.training.config import StageConfig, TrainConfig
 from gld_ros.training.curves import plot_curves
 from gld_ros.training.optimizers import StageOptimizer
-from gld_ros.training.stages import (
-    DiffusionStage,
-    EncoderStage,
-    RgbStage,
-    TrainingStage,
-    measure_statistics,
-    prepare_new_model,
-)
+from gld_ros.training.run_folder import Curve, writing
+from gld_ros.training.stages import TrainingStage, prepare_new_model
 from gld_ros.training.validate import reconstruction_figures, synthesis_figures
 
 logger = logging.getLogger(__name__)
 LARGEST_LOSS = 1000.0
 MOST_BAD_STEPS = 25  # in a row
-
-
-def run_stage(name: str, config: TrainConfig, resume: bool = False, init_from: Path | None = None) -> dict[str, float]:
-    """Train one stage, or ``all`` of them in order; returns the last held-out figures.
-
-    Raises GldError for impossible configurations, missing earlier stages, and folders that cannot be written.
-    """
-    if name == "all":
-        figures: dict[str, float] = {}
-        for stage in STAGES:
-            if stage == "cascade" and config.model.joint:
-                continue
-            finished = Path(config.out) / stage / "model.safetensors"
-            if resume and finished.is_file():
-                continue
-            figures = run_stage(stage, config, resume, init_from if stage == "encoder" else None)
-        return figures
-    if name not in STAGES:
-        raise GldError(f"stage {name!r} is unknown: use one of {', '.join(STAGES)}, all")
-    if name == "cascade" and config.model.joint:
-        raise GldError(f"model {config.model.name} makes both levels jointly: it has no cascade to train")
-    folder = Path(config.out) / name
-    _check_writable(folder)
-    if resume and (folder / "checkpoint.pt").is_file():
-        return Trainer(make_stage(name, config, GldModel(config.model)), config, folder).run(resume=True)
-    model = _starting_model(name, config, init_from)
-    if name == "statistics":
-        return _statistics(model, config, folder)
-    if resume:
-        logger.info("%s has no checkpoint to resume: starting the stage", folder)
-    return Trainer(make_stage(name, config, model), config, folder).run(new=name == "encoder" and init_from is None)
-
-
-def make_stage(name: str, config: TrainConfig, model: GldModel) -> TrainingStage:
-    """The stage of a name."""
-    kinds: dict[str, type[TrainingStage]] = {"encoder": EncoderStage, "rgb": RgbStage}
-    return kinds.get(name, DiffusionStage)(name, config, model)
-
-
-def _check_writable(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        probe = folder / ".probe"
-        probe.write_bytes(b"0" * 4096)
-        probe.unlink()
-    except OSError as error:
-        raise GldError(
-            f"cannot write to {folder}: {error.strerror}: set 'out' to a writable folder with free space"
-        ) from None
-
-
-def _starting_model(name: str, config: TrainConfig, init_from: Path | None) -> GldModel:
-    """What a stage starts from: a given file, else the latest earlier stage of the run, else new weights."""
-    if init_from is None:
-        earlier = [Path(config.out) / s / "model.safetensors" for s in STAGES[: STAGES.index(name)]]
-        init_from = next((path for path in reversed(earlier) if path.is_file()), None)
-        if init_from is None and name != "encoder":
-            raise GldError(f"stage {name} needs a trained encoder: run 'gld train encoder' first, or give --init-from")
-    if init_from is None:
-        torch.manual_seed(config.seed)
-        return GldModel(config.model)
-    model = load_model(init_from)
-    if model.config != config.model:
-        raise GldError(f"{init_from} is another model than the configuration describes: sizes or switches differ")
-    logger.info("starting from %s", init_from)
-    return model
-
-
-def _statistics(model: GldModel, config: TrainConfig, folder: Path) -> dict[str, float]:
-    rooms = open_rooms(config)
-    batches = []
-    for chunk in rooms.chunks(16):
-        batches.append(to_batch(chunk))
-        if len(batches) * 16 >= config.statistics_scenes:
-            break
-    measure_statistics(model, batches)
-    save_model(folder / "model.safetensors", model, notes={"config_digest": config.digest()})
-    spread = [float(model.level_statistics(level).var.sqrt().mean()) for level in (0, 1)]
-    return {"mean_std_level0": spread[0], "mean_std_level1": spread[1]}
 
 
 def learning_rate(step: int, stage: StageConfig) -> float:
@@ -134,16 +49,11 @@ class Trainer:
         self.config = config
         self.settings = config.stage(stage.name)
         self.folder = folder
-        self.rank, self.world = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
-        self.device = torch.device("cpu")
-        if torch.cuda.is_available():
-            self.device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)))
+        self.curve = Curve(folder / "curve.jsonl")
+        self.rank, self.world, self.device = processes.rank(), processes.world(), processes.device()
         self.stage = stage.to(self.device)
+        self.stage.rank = self.rank
         self.runner: nn.Module = stage
-        if self.world > 1:
-            if not torch.distributed.is_initialized():
-                torch.distributed.init_process_group("nccl" if self.device.type == "cuda" else "gloo")
-            self.runner = nn.parallel.DistributedDataParallel(stage, find_unused_parameters=True)
         self.parameters = {n: p for n, p in stage.named_parameters() if p.requires_grad}
         self.optimizer = StageOptimizer(self.parameters, self.settings)
         self.average = {n: p.detach().clone() for n, p in self.parameters.items()}
@@ -156,7 +66,7 @@ class Trainer:
         resume: go on from the checkpoint if there is one, which holds the whole model; new: the model's weights are
         random, give them their start values.
         """
-        rooms = open_rooms(self.config)
+        rooms = processes.rank_0_first(lambda: open_rooms(self.config))
         checkpoint = self.folder / "checkpoint.pt"
         if resume and checkpoint.is_file():
             self._load(checkpoint)
@@ -165,7 +75,10 @@ class Trainer:
             self._restart_average()
         self.stage.begin(rooms)
         validation = validation_batch(self.config)
-        self._trim_curve()
+        if not self.rank:
+            self.curve.trim(self.step)
+        if self.world > 1:  # sends all processes the weights of rank 0
+            self.runner = nn.parallel.DistributedDataParallel(self.stage, find_unused_parameters=True)
         saved, bad = time.monotonic(), 0
         progress = tqdm(total=self.settings.steps, initial=self.step, desc=self.stage.name, disable=self.rank > 0)
         figures: dict[str, float] = {}
@@ -183,14 +96,14 @@ class Trainer:
                 self.step += 1
                 self.seconds += time.monotonic() - started
                 progress.update()
-                if self.rank:
-                    continue
-                if terms is not None and self.step % self.config.log_every == 0:
+                if terms is not None and self.step % self.config.log_every == 0 and not self.rank:
                     self._log({k: float(v) for k, v in terms.items()})
                     progress.set_postfix(loss=f"{float(terms['loss']):.4f}")
                 if self.step % self.config.validate_every == 0 and self.step < self.settings.steps:
-                    figures = self._validate(validation)
-                if time.monotonic() - saved > self.config.checkpoint_seconds:
+                    if not self.rank:
+                        figures = self._validate(validation)
+                    processes.wait()
+                if time.monotonic() - saved > self.config.checkpoint_seconds and not self.rank:
                     self._save(checkpoint)
                     saved = time.monotonic()
         except KeyboardInterrupt:
@@ -204,6 +117,7 @@ class Trainer:
             self._save(checkpoint)
             figures = self._validate(validation)
             self._with_average(lambda: self._export(self.folder / "model.safetensors", figures))
+        processes.wait()
         return figures
 
     def _update(self, batch: Batch) -> dict[str, Tensor] | None:
@@ -237,14 +151,21 @@ class Trainer:
 
         def work() -> None:
             self.stage.eval()
-            self.stage.cpu()
-            figures.update(self._measure(batch, pictures))
+            try:
+                figures.update(self._measure(batch.to(self.device), pictures))
+            except (RuntimeError, MemoryError) as error:
+                if self.device.type == "cpu" or not is_out_of_memory(error):
+                    raise
+                logger.warning("held-out figures need more memory than %s has free: measuring on the CPU", self.device)
+                self.stage.cpu()
+                figures.update(self._measure(batch, pictures))
             self.stage.to(self.device).train()
 
         self._with_average(work)
         if figures:
             self._log({f"held_out/{k}": v for k, v in figures.items()})
-            plot_curves(self.folder / "curve.jsonl", self.folder / "curve.png")
+            with writing(self.folder / "curve.png"):
+                plot_curves(self.curve.path, self.folder / "curve.png")
             logger.info("step %d: %s", self.step, ", ".join(f"{k} {v:.3f}" for k, v in figures.items()))
         return figures
 
@@ -279,17 +200,7 @@ class Trainer:
         return batch.rgb.flatten(0, 1)
 
     def _log(self, values: dict[str, float]) -> None:
-        line = {"step": self.step, "seconds": round(self.seconds, 1), **{k: round(v, 6) for k, v in values.items()}}
-        with open(self.folder / "curve.jsonl", "a") as file:
-            file.write(json.dumps(line) + "\n")
-
-    def _trim_curve(self) -> None:
-        """Drop lines beyond the step we start from, which a killed run may have left."""
-        path = self.folder / "curve.jsonl"
-        if path.is_file():
-            lines = [line for line in path.read_text().splitlines() if line.endswith("}")]
-            kept = [line for line in lines if json.loads(line)["step"] <= self.step and self.step > 0]
-            path.write_text("".join(line + "\n" for line in kept))
+        self.curve.add(self.step, self.seconds, values)
 
     def _notes(self, figures: dict[str, float]) -> dict[str, str]:
         return {

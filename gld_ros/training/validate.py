@@ -43,7 +43,8 @@ def depth_error(predicted: Tensor, truth: Tensor) -> tuple[float, float]:
 
 def copy_nearest(batch: Batch) -> Tensor:
     """The nearest condition view for every target, (B, T, 3, H, W)."""
-    arrays = SceneArrays(np.zeros(0, np.uint8), np.zeros(0, np.float16), batch.K.numpy(), batch.world_from_cam.numpy())
+    cameras = batch.K.cpu().numpy(), batch.world_from_cam.cpu().numpy()
+    arrays = SceneArrays(np.zeros(0, np.uint8), np.zeros(0, np.float16), *cameras)
     chosen = torch.from_numpy(nearest_condition(arrays))
     return torch.stack([batch.rgb[torch.arange(len(batch.rgb)), chosen[:, k]] for k in range(chosen.shape[1])], dim=1)
 
@@ -136,4 +137,4 @@ def write_grid(path: Path, rows: list[list[Tensor]]) -> None:
     """Rows of pictures (3, H, W) in [0, 1] as one png."""
     image = torch.cat([torch.cat(row, dim=-1) for row in rows], dim=-2).clamp(0, 1)
     path.parent.mkdir(parents=True, exist_ok=True)
-    cv2.imwrite(str(path), (image.permute(1, 2, 0).numpy()[..., ::-1] * 255).round().astype(np.uint8))
+    cv2.imwrite(str(path), (image.permute(1, 2, 0).cpu().numpy()[..., ::-1] * 255).round().astype(np.uint8))

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from gld_ros.training.config import read_config
-from gld_ros.training.trainer import run_stage
+from gld_ros.training.run import run_stage
 
 NANO = Path(__file__).parents[2] / "config" / "train" / "nano.yaml"
 

@@ -19,8 +19,8 @@ from gld_ros.training.comparison import Comparison, prepare_config
 from gld_ros.training.config import StageConfig, TrainConfig, read_config
 from gld_ros.training.depth_noise import DepthNoise
 from gld_ros.training.known_views import network_unit, place_views, rescaled
+from gld_ros.training.run import run_stage
 from gld_ros.training.stages import EncoderStage, prepare_new_model
-from gld_ros.training.trainer import run_stage
 
 ROOT = Path(__file__).parents[2]
 NANO = ROOT / "config" / "train" / "nano.yaml"

@@ -16,8 +16,9 @@ from gld_ros.model.gld_model import GldModel
 from gld_ros.training import stages, trainer
 from gld_ros.training.batches import open_rooms, to_batch
 from gld_ros.training.config import StageConfig, TrainConfig, read_config
+from gld_ros.training.run import run_stage
 from gld_ros.training.stages import DiffusionStage
-from gld_ros.training.trainer import Trainer, learning_rate, run_stage
+from gld_ros.training.trainer import Trainer, learning_rate
 
 NANO = Path(__file__).parents[2] / "config" / "train" / "nano.yaml"
 
