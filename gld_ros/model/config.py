@@ -49,6 +49,7 @@ class EncoderConfig:
     def __post_init__(self) -> None:
         check_ranges(self, patch=(1, 256), width=(1, MOST), blocks=(1, 1000), mlp_hidden=(1, MOST))
         check_ranges(self, position_grid=(1, 4096), alt_start=(0, math.inf), level_blocks=(0, math.inf))
+        check_ranges(self, rope_base=(1, math.inf), block_norm_eps=(0, 1), qk_norm_eps=(0, 1), final_norm_eps=(0, 1))
         check_ranges(self, whiten=(0, 3 * self.patch**2))  # values of an RGB patch
         _divides("encoder heads", self.width, self.heads, 4)
         if list(self.level_blocks) != sorted(set(self.level_blocks)) or self.level_blocks[-1] >= self.blocks:
@@ -104,7 +105,7 @@ class DiTConfig:
     def __post_init__(self) -> None:
         check_ranges(self, patch=(1, 256), latent_channels=(1, MOST), encoder_width=(1, MOST), decoder_width=(1, MOST))
         check_ranges(self, encoder_blocks=(1, 1000), decoder_blocks=(1, 1000), time_frequencies=(1, MOST))
-        check_ranges(self, source_channels=(0, MOST), prope_size=(1, math.inf))
+        check_ranges(self, source_channels=(0, MOST), prope_size=(1, math.inf), rope_base=(1, math.inf))
         # PRoPE cuts a head into d/2 in groups of 4, and twice d/4 in pairs.
         _divides("DiT encoder heads", self.encoder_width, self.encoder_heads, 8)
         _divides("DiT decoder heads", self.decoder_width, self.decoder_heads, 8)
@@ -177,6 +178,7 @@ class SamplerConfig:
     def __post_init__(self) -> None:
         if self.points < 2:
             raise GldError(f"sampler points is {self.points}, must be at least 2 (one update)")
+        check_ranges(self, guidance=(-1e3, 1e3))
         if not self.shift > 0:
             raise GldError(f"sampler shift is {self.shift}, must be above 0")
         if not 0 <= self.last < 1:
@@ -222,7 +224,7 @@ class ModelConfig:
     trained_sizes: tuple[tuple[int, int], ...] = ((504, 504), (504, 378), (504, 336), (504, 280))  # (W, H)
 
     def __post_init__(self) -> None:
-        check_ranges(self, trained_views=(2, math.inf))
+        check_ranges(self, trained_views=(2, math.inf), statistics_eps=(0, 1))
         patch, channels = self.encoder.patch, self.encoder.channels
         if not self.trained_sizes or any(side < patch or side % patch for size in self.trained_sizes for side in size):
             raise GldError(

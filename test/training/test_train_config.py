@@ -39,6 +39,8 @@ def changed(folder: Path, text: str) -> TrainConfig:
         ("model: {rgb: {whiten: 193}}", "model.rgb: whiten is 193"),
         ("model: {rgb: {layers: 0}}", "layers is 0"),
         ("model: {depth: {features: 0}}", "features is 0"),
+        ("model: {encoder: {rope_base: 0}}", "rope_base is 0"),
+        ("model: {sampler: {guidance: .nan}}", "guidance is nan"),
         ("model: {encoder: {width: 0}}", "width is 0"),
         ("model: {level1: {source_channels: 96}}", "nothing precedes it"),
         ("size: [64000, 64000]", "TB"),
