@@ -19,8 +19,8 @@ from gld_ros.training.config import DataConfig, DiffusionLoss, StageConfig, Trai
 from gld_ros.training.latent_spaces import PixelSpace
 from gld_ros.training.latent_stages import Judges, PlainDiffusionStage, SpaceDiffusion
 from gld_ros.training.losses import noised_source
+from gld_ros.training.run import run_stage
 from gld_ros.training.stages import DiffusionStage
-from gld_ros.training.trainer import run_stage
 
 FOLDER = Path(__file__).parents[2] / "config" / "train"
 SCENES = 16
