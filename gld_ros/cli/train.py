@@ -13,7 +13,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "stage", choices=("encoder", "statistics", "rgb", "level1", "cascade", "all"), help="what to train"
     )
     parser.add_argument("--config", type=Path, required=True, help="YAML file, e.g. config/train/tiny64.yaml")
-    parser.add_argument("--resume", action="store_true", help="go on from the stage's checkpoint, if there is one")
+    earlier = parser.add_mutually_exclusive_group()
+    earlier.add_argument("--resume", action="store_true", help="go on from the stage's checkpoint, if there is one")
+    earlier.add_argument("--overwrite", action="store_true", help="remove what an earlier run of the stage trained")
     parser.add_argument("--init-from", type=Path, default=None, help="model file to start from with a fresh optimiser")
     parser.add_argument("--out", default=None, help="folder for results (default: the configuration's)")
     parser.add_argument("--data", default=None, help="folder of the rooms (default: the configuration's)")
@@ -37,7 +39,7 @@ def run(args: argparse.Namespace) -> int:
     if args.threads is not None:
         torch.set_num_threads(max(1, args.threads))
     torch.set_flush_denormal(True)
-    figures = run_stage(args.stage, config, args.resume, args.init_from)
+    figures = run_stage(args.stage, config, args.resume, args.init_from, args.overwrite)
     if int(os.environ.get("RANK", 0)) == 0:
         for name, value in figures.items():
             print(f"{name:28s} {value:.4f}")

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from gld_ros.errors import GldError
-from gld_ros.model.checkpoint import load_model, save_model
+from gld_ros.model.checkpoint import ModelFile, load_model, save_model
 from gld_ros.model.gld_model import GldModel
 from gld_ros.training import processes
 from gld_ros.training.batches import open_rooms, to_batch
@@ -20,31 +20,64 @@ from gld_ros.training.trainer import Trainer
 logger = logging.getLogger(__name__)
 
 
-def run_stage(name: str, config: TrainConfig, resume: bool = False, init_from: Path | None = None) -> dict[str, float]:
+def run_stage(
+    name: str, config: TrainConfig, resume: bool = False, init_from: Path | None = None, overwrite: bool = False
+) -> dict[str, float]:
     """Train one stage, or ``all`` of them in order; returns the last held-out figures.
 
-    Raises GldError for impossible configurations, missing earlier stages, and folders that cannot be written.
+    overwrite: what earlier runs trained in these stages is removed first.
+    Raises GldError for impossible configurations, missing earlier stages, folders that cannot be written, and, with
+    neither ``resume`` nor ``overwrite``, stages that were trained before.
     """
-    processes.join()
-    figures: dict[str, float]
-    if name == "all":
-        figures = {}
-        for stage in STAGES:
-            if stage == "cascade" and config.model.joint:
-                continue
-            finished = resume and (Path(config.out) / stage / "model.safetensors").is_file()
-            processes.wait()  # until all have looked, before rank 0 writes it
-            if finished:
-                continue
-            figures = run_stage(stage, config, resume, init_from if stage == "encoder" else None)
-        return figures
-    if name not in STAGES:
-        raise GldError(f"stage {name!r} is unknown: use one of {', '.join(STAGES)}, all")
-    if name == "cascade" and config.model.joint:
+    joint = config.model.joint
+    stages = [s for s in STAGES if name in (s, "all") and not (joint and s == "cascade")]
+    if not stages and name == "cascade":
         raise GldError(f"model {config.model.name} makes both levels jointly: it has no cascade to train")
-    folder = Path(config.out) / name
+    if not stages:
+        raise GldError(f"stage {name!r} is unknown: use one of {', '.join(STAGES)}, all")
+    processes.join()
     if not processes.rank():
+        _make_way([Path(config.out) / stage for stage in stages], resume, overwrite, init_from)
+    figures: dict[str, float] = {}
+    for stage in stages:
+        finished = resume and name == "all" and _finished(Path(config.out) / stage / "model.safetensors", config)
+        processes.wait()  # until all have looked, before rank 0 writes it
+        if not finished:
+            figures = _run(stage, config, resume, init_from if stage == stages[0] else None)
+    return figures
+
+
+def _make_way(folders: list[Path], resume: bool, overwrite: bool, init_from: Path | None) -> None:
+    """Nothing that took hours is lost without a word; what is to be overwritten cannot be taken for the new run's."""
+    for folder in folders:
         check_writable(folder)
+        if overwrite:
+            if init_from is not None and folder.resolve() in init_from.resolve().parents:
+                raise GldError(f"--overwrite removes {init_from}, which is to be started from: move it elsewhere")
+            for trained in ("checkpoint.pt", "model.safetensors", "curve.jsonl"):
+                (folder / trained).unlink(missing_ok=True)
+        elif not resume and (folder / "checkpoint.pt").is_file():
+            raise GldError(
+                f"{folder} holds an earlier training of this stage: go on with --resume, start again with --overwrite "
+                "(which removes it), or set another 'out'"
+            )
+
+
+def _finished(path: Path, config: TrainConfig) -> bool:
+    """Whether a stage's model is there. Raises GldError when another configuration made it."""
+    if not path.is_file():
+        return False
+    digest = ModelFile(path).metadata.get("config_digest")
+    if digest != config.digest():
+        raise GldError(
+            f"{path} was trained with configuration {digest}, this is {config.digest()}: restore the configuration, "
+            "set another 'out', or run the stages one by one"
+        )
+    return True
+
+
+def _run(name: str, config: TrainConfig, resume: bool, init_from: Path | None) -> dict[str, float]:
+    folder = Path(config.out) / name
     if resume and (folder / "checkpoint.pt").is_file():
         return Trainer(make_stage(name, config, GldModel(config.model)), config, folder).run(resume=True)
     model = _starting_model(name, config, init_from)
@@ -76,8 +109,18 @@ def _starting_model(name: str, config: TrainConfig, init_from: Path | None) -> G
     model = load_model(init_from)
     if model.config != config.model:
         raise GldError(f"{init_from} is another model than the configuration describes: sizes or switches differ")
+    if name in ("rgb", "level1", "cascade") and not (_measured(model, 0) and _measured(model, 1)):
+        raise GldError(
+            f"{init_from} has no measured statistics (mean 0 and variance 1 in every channel), so stage {name} would "
+            "learn latents of another scale than it meets later: run 'gld train statistics' on it first"
+        )
     logger.info("starting from %s", init_from)
     return model
+
+
+def _measured(model: GldModel, level: int) -> bool:
+    found = model.level_statistics(level)
+    return bool(found.mean.any() or (found.var != 1).any())
 
 
 def _statistics(model: GldModel, config: TrainConfig, folder: Path) -> dict[str, float]:

@@ -29,7 +29,7 @@ from gld_ros.training.validate import reconstruction_figures, synthesis_figures
 
 logger = logging.getLogger(__name__)
 LARGEST_LOSS = 1000.0
-MOST_BAD_STEPS = 25  # in a row
+MOST_BAD_STEPS = 25  # in a row, then training stops
 
 
 def learning_rate(step: int, stage: StageConfig) -> float:
@@ -88,10 +88,11 @@ class Trainer:
                 batch = self.stage.draw(rooms, self.step, self.rank).to(self.device)
                 terms = self._update(batch)
                 bad = 0 if terms is not None else bad + 1
-                if bad > MOST_BAD_STEPS:
+                if bad >= MOST_BAD_STEPS:
                     raise GldError(
                         f"loss was not finite or above {LARGEST_LOSS:g} for {bad} steps in a row at step {self.step}: "
-                        "lower the rate, then --resume"
+                        f"lower {self.stage.name}.rate ({self.settings.rate:g}) in the configuration and start this "
+                        "stage again with --overwrite (another rate is another configuration, which --resume refuses)"
                     )
                 self.step += 1
                 self.seconds += time.monotonic() - started

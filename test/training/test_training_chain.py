@@ -182,16 +182,41 @@ def test_a_full_disk_keeps_the_old_checkpoint(chain, monkeypatch):
 
     monkeypatch.setattr(torch, "save", full)
     with pytest.raises(GldError, match="free some space"):
-        run_stage("rgb", config)
+        run_stage("rgb", config, resume=True)
     assert checkpoint.read_bytes() == before
 
 
 def test_bad_numbers_skip_steps_and_then_stop(chain, tmp_path, monkeypatch):
     config, _ = chain
-    monkeypatch.setattr(stages, "picture_loss", lambda *_: torch.tensor(float("nan"), requires_grad=True))
-    monkeypatch.setattr(trainer, "MOST_BAD_STEPS", 2)
-    with pytest.raises(GldError, match="lower the rate"):
-        run_stage("encoder", replace(config, out=str(tmp_path)))
+    config = replace(config, out=str(tmp_path), checkpoint_seconds=0.0)
+    with monkeypatch.context() as patch:
+        patch.setattr(stages, "picture_loss", lambda *_: torch.tensor(float("nan"), requires_grad=True))
+        patch.setattr(trainer, "MOST_BAD_STEPS", 2)
+        with pytest.raises(GldError, match=r"for 2 steps in a row at step 1: lower encoder.rate .* with --overwrite"):
+            run_stage("encoder", config)
+    lower = replace(config, encoder=replace(config.encoder, rate=1e-4))
+    run_stage("encoder", lower, overwrite=True)  # the remedy it names
+    assert len(losses(tmp_path / "encoder")) == 6
+
+
+def test_an_earlier_training_is_not_lost_without_a_word(chain):
+    config, _ = chain
+    folder = Path(config.out) / "level1"
+    before = {name: (folder / name).read_bytes() for name in ("checkpoint.pt", "curve.jsonl")}
+    for stage in ("level1", "all"):
+        with pytest.raises(GldError, match="--resume, start again with --overwrite"):
+            run_stage(stage, config)
+    with pytest.raises(GldError, match="move it elsewhere"):
+        run_stage("level1", config, init_from=folder / "model.safetensors", overwrite=True)
+    assert before == {name: (folder / name).read_bytes() for name in before}
+
+
+def test_all_keeps_no_stage_of_another_configuration(chain):
+    config, _ = chain
+    assert run_stage("all", config, resume=True) == {}  # all is finished
+    other = replace(config, level1=replace(config.level1, steps=7))
+    with pytest.raises(GldError, match=f"configuration {config.digest()}, this is {other.digest()}"):
+        run_stage("all", other, resume=True)
 
 
 def test_stages_out_of_order_are_refused(tmp_path):
@@ -199,6 +224,16 @@ def test_stages_out_of_order_are_refused(tmp_path):
         run_stage("level1", toy(tmp_path))
     with pytest.raises(GldError, match="no cascade"):
         run_stage("cascade", toy(tmp_path))
+
+
+@pytest.mark.parametrize("stage", ["rgb", "level1"])
+def test_latents_must_be_measured_before_anything_learns_them(chain, tmp_path, stage):
+    config, _ = chain
+    encoder = Path(config.out) / "encoder" / "model.safetensors"
+    with pytest.raises(GldError, match="run 'gld train statistics' on it first"):
+        run_stage(stage, replace(config, out=str(tmp_path)), init_from=encoder)
+    run_stage("statistics", replace(config, out=str(tmp_path)), init_from=encoder)
+    run_stage(stage, replace(config, out=str(tmp_path)))
 
 
 def test_unwritable_output_is_said_before_any_work(tmp_path):
