@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from gld_ros.cli.main import main
-from gld_ros.data.rooms import RenderConfig, frozen, render_depth, render_scene, render_view
+from gld_ros.data.rooms import RenderConfig, frozen, render_depth, render_scene, render_view, shards
 from gld_ros.data.rooms.layout import random_room
 from gld_ros.data.rooms.motion import MotionConfig, look_at
 from gld_ros.data.rooms.render import textures_of
@@ -174,6 +174,21 @@ def test_shards_resume_and_refuse_another_configuration(tmp_path):
     assert write_shards(tmp_path, 0, 2, 3, 16, 16, SMALL) == 0  # nothing left to render
     with pytest.raises(GldError, match="another configuration"):
         write_shards(tmp_path, 0, 2, 3, 16, 32, SMALL)
+
+
+def test_a_grown_dataset_has_all_its_rooms(tmp_path, monkeypatch):
+    monkeypatch.setattr(shards, "SHARD_SCENES", 2)
+    write_shards(tmp_path, 0, 3, 1, 16, 16, SMALL)
+    with pytest.raises(GldError, match="has 3 rooms, 5 are wanted"):
+        RoomShards(tmp_path, 5)
+    write_shards(tmp_path, 0, 5, 1, 16, 16, SMALL)  # the second shard was half full
+    grown = RoomShards(tmp_path, 5)
+    once = tmp_path / "once"
+    write_shards(once, 0, 5, 1, 16, 16, SMALL)
+    pairs = zip(grown.chunks(1), RoomShards(once).chunks(1), strict=True)
+    assert all(np.array_equal(a.rgb, b.rgb) for a, b in pairs)
+    assert write_shards(tmp_path, 0, 3, 1, 16, 16, SMALL) == 0  # fewer are there already
+    assert len(RoomShards(tmp_path, 3)) == 3
 
 
 def test_dataset_follows_the_content_of_its_photos_not_their_place(tmp_path):

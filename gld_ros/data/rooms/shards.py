@@ -90,7 +90,7 @@ def config_hash(config: RenderConfig, *extra: object, assets: Mapping[str, str] 
 def write_shards(
     out: Path, seed: int, scenes: int, views: int, width: int, height: int, config: RenderConfig, threads: int = 1
 ) -> float:
-    """Render rooms seed .. seed + scenes - 1 into ``out``; existing shards of the same config are kept.
+    """Render rooms seed .. seed + scenes - 1 into ``out``; complete shards of the same config are kept.
 
     Returns the views rendered per second. Raises GldError when ``out`` holds another config or cannot be written.
     """
@@ -121,9 +121,9 @@ def write_shards(
     with ThreadPoolExecutor(max(1, threads)) as pool:
         for first in tqdm(starts, desc="rooms", unit="shard"):
             shard = out / f"shard_{first:08d}"
-            if shard.exists():
-                continue
             numbers = range(first, min(first + SHARD_SCENES, seed + scenes))
+            if shard.exists() and len(open_shard(shard).rgb) >= len(numbers):
+                continue
             done = list(pool.map(lambda n: training_scene(n, views, width, height, config), numbers))
             _write_shard(shard, stack(done))
             rendered += len(done) * views
@@ -137,6 +137,8 @@ def _write_shard(shard: Path, arrays: SceneArrays) -> None:
         partial.mkdir()
         for field in dataclasses.fields(arrays):
             np.save(partial / f"{field.name}.npy", getattr(arrays, field.name))
+        if shard.exists():  # with fewer rooms
+            shutil.rmtree(shard)
         os.replace(partial, shard)
     except OSError as error:
         shutil.rmtree(partial, ignore_errors=True)
@@ -145,8 +147,19 @@ def _write_shard(shard: Path, arrays: SceneArrays) -> None:
         ) from error
 
 
+def open_shard(shard: Path) -> SceneArrays:
+    """A shard's files, mapped. Raises GldError when they are damaged."""
+    try:
+        return SceneArrays(*(np.load(shard / f"{f.name}.npy", mmap_mode="r") for f in dataclasses.fields(SceneArrays)))
+    except (OSError, ValueError) as error:
+        raise GldError(f"{shard} is damaged ({error}): delete it and run 'gld rooms dataset' again") from error
+
+
 class RoomShards:
-    """The first scenes (default: all) below a folder that ``write_shards`` filled; maps files on demand."""
+    """The first scenes (default: all) below a folder that ``write_shards`` filled; maps files on demand.
+
+    Raises GldError when there are fewer scenes, or damaged files.
+    """
 
     def __init__(self, folder: Path, scenes: int | None = None) -> None:
         self.shards = sorted(folder.glob("shard_*"))
@@ -155,19 +168,19 @@ class RoomShards:
         self._open: dict[Path, SceneArrays] = {}
         counts = [len(self._arrays(s).rgb) for s in self.shards]
         self.ends = np.cumsum(counts)
-        self.count = min(int(self.ends[-1]), scenes or int(self.ends[-1]))
+        self.count = scenes or int(self.ends[-1])
+        if self.count > self.ends[-1]:
+            raise GldError(
+                f"{folder} has {self.ends[-1]} rooms, {self.count} are wanted: run 'gld rooms dataset --scenes "
+                f"{self.count}' for it"
+            )
 
     def __len__(self) -> int:
         return self.count
 
     def _arrays(self, shard: Path) -> SceneArrays:
         if shard not in self._open:
-            try:
-                self._open[shard] = SceneArrays(
-                    *(np.load(shard / f"{f.name}.npy", mmap_mode="r") for f in dataclasses.fields(SceneArrays))
-                )
-            except (OSError, ValueError) as error:
-                raise GldError(f"{shard} is damaged ({error}): delete it and run 'gld rooms dataset' again") from error
+            self._open[shard] = open_shard(shard)
         return self._open[shard]
 
     def take(self, scenes: NDArray[np.int64], views: NDArray[np.int64]) -> SceneArrays:
