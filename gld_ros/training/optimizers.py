@@ -37,6 +37,7 @@ class StageOptimizer:
             )
         }
         if hidden:
+            require_optimizer(settings)
             self.parts["muon"] = torch.optim.Muon(
                 hidden, lr=settings.rate, weight_decay=settings.weight_decay, adjust_lr_fn="match_rms_adamw"
             )
@@ -66,10 +67,19 @@ class StageOptimizer:
         if set(state) != set(self.parts):
             raise GldError(
                 f"the checkpoint holds the state of {', '.join(sorted(state))}, this stage trains with "
-                f"{', '.join(sorted(self.parts))}: start again without --resume, or with --init-from"
+                f"{', '.join(sorted(self.parts))}: start again with --overwrite"
             )
         for name, part in self.parts.items():
             part.load_state_dict(state[name])
+
+
+def require_optimizer(settings: StageConfig) -> None:
+    """Raises GldError where this PyTorch has no Muon."""
+    if settings.optimizer == "muon" and not hasattr(torch.optim, "Muon"):
+        raise GldError(
+            f"optimizer: muon needs PyTorch 2.9 or newer, this is {torch.__version__}: upgrade torch, or set "
+            "optimizer: adamw"
+        )
 
 
 def in_block(name: str, parameter: nn.Parameter) -> bool:

@@ -13,6 +13,7 @@ from gld_ros.model.gld_model import GldModel
 from gld_ros.training import processes
 from gld_ros.training.batches import open_rooms, to_batch
 from gld_ros.training.config import STAGES, TrainConfig
+from gld_ros.training.optimizers import require_optimizer
 from gld_ros.training.run_folder import check_writable
 from gld_ros.training.stages import DiffusionStage, EncoderStage, RgbStage, TrainingStage, measure_statistics
 from gld_ros.training.trainer import Trainer
@@ -35,6 +36,8 @@ def run_stage(
         raise GldError(f"model {config.model.name} makes both levels jointly: it has no cascade to train")
     if not stages:
         raise GldError(f"stage {name!r} is unknown: use one of {', '.join(STAGES)}, all")
+    for stage in set(stages) - {"statistics"}:
+        require_optimizer(config.stage(stage))
     processes.join()
     if not processes.rank():
         _make_way([Path(config.out) / stage for stage in stages], resume, overwrite, init_from)

@@ -243,7 +243,7 @@ class Trainer:
             raise GldError(
                 f"{path} belongs to configuration {state['digest']} stage {state['stage']}, "
                 f"this is {self.config.digest()} {self.stage.name}: restore the configuration, "
-                "or start again without --resume"
+                "or start again with --overwrite"
             )
         self.stage.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])

@@ -13,6 +13,7 @@ from gld_ros.errors import GldError
 from gld_ros.model.gld_model import GldModel
 from gld_ros.training.config import StageConfig, TrainConfig, read_config
 from gld_ros.training.optimizers import StageOptimizer, in_block
+from gld_ros.training.run import run_stage
 
 NANO = Path(__file__).parents[2] / "config" / "train" / "nano.yaml"
 
@@ -89,6 +90,17 @@ def test_the_state_of_another_optimiser_is_refused():
     state = StageOptimizer(values, StageConfig()).state_dict()
     with pytest.raises(GldError, match="holds the state of adamw, this stage trains with adamw, muon"):
         StageOptimizer(values, StageConfig(optimizer="muon")).load_state_dict(state)
+
+
+def test_muon_is_refused_before_any_work_where_pytorch_has_none(monkeypatch, tmp_path):
+    monkeypatch.delattr(torch.optim, "Muon")
+    config = read_config(NANO)
+    config = replace(config, out=str(tmp_path / "run"), level1=replace(config.level1, optimizer="muon"))
+    with pytest.raises(GldError, match=r"needs PyTorch 2\.9 or newer"):
+        run_stage("all", config)
+    assert not (tmp_path / "run").exists()
+    with pytest.raises(GldError, match=r"needs PyTorch 2\.9 or newer"):
+        StageOptimizer(parameters(), config.level1)
 
 
 def test_only_another_optimiser_changes_the_digest():
