@@ -16,6 +16,8 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from gld_ros.data.disk_space import require_space
+from gld_ros.data.rooms.shards import RoomShards, missing_bytes
 from gld_ros.errors import GldError, is_out_of_memory
 from gld_ros.model.checkpoint import save_model
 from gld_ros.training import processes
@@ -66,7 +68,7 @@ class Trainer:
         resume: go on from the checkpoint if there is one, which holds the whole model; new: the model's weights are
         random, give them their start values.
         """
-        rooms = processes.rank_0_first(lambda: open_rooms(self.config))
+        rooms = processes.rank_0_first(self._open_rooms)
         checkpoint = self.folder / "checkpoint.pt"
         if resume and checkpoint.is_file():
             self._load(checkpoint)
@@ -162,7 +164,8 @@ class Trainer:
                 figures.update(self._measure(batch, pictures))
             self.stage.to(self.device).train()
 
-        self._with_average(work)
+        with writing(pictures):
+            self._with_average(work)
         if figures:
             self._log({f"held_out/{k}": v for k, v in figures.items()})
             with writing(self.folder / "curve.png"):
@@ -195,6 +198,18 @@ class Trainer:
     def _restart_average(self) -> None:
         for name, parameter in self.parameters.items():
             self.average[name].copy_(parameter.detach())
+
+    def _open_rooms(self) -> RoomShards:
+        """The rooms; before any is rendered, the disk must have space for them and for what this stage writes."""
+        data = self.config.data
+        rooms = missing_bytes(Path(data.folder), data.seed, data.scenes, data.views, *self.config.size)
+        model = sum(tensor.nbytes for tensor in self.stage.model.state_dict().values())
+        checkpoint = model + 3 * sum(p.nbytes for p in self.parameters.values())  # average and two moments
+        written = (self.folder / "checkpoint.pt", self.folder / "model.safetensors")
+        there = sum(path.stat().st_size for path in written if path.is_file())
+        own = 2 * checkpoint + model - there  # a new checkpoint is complete before the old one goes
+        require_space({Path(data.folder): rooms, self.folder: max(0, own)})
+        return open_rooms(self.config)
 
     def _some_pictures(self, rooms: Any) -> Tensor:
         batch = to_batch(next(rooms.chunks(64)))

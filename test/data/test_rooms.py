@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import shutil
 from pathlib import Path
 
 import cv2
@@ -189,6 +190,14 @@ def test_a_grown_dataset_has_all_its_rooms(tmp_path, monkeypatch):
     assert all(np.array_equal(a.rgb, b.rgb) for a, b in pairs)
     assert write_shards(tmp_path, 0, 3, 1, 16, 16, SMALL) == 0  # fewer are there already
     assert len(RoomShards(tmp_path, 3)) == 3
+
+
+def test_rooms_that_do_not_fit_on_the_disk_are_not_begun(tmp_path, monkeypatch):
+    free = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: free._replace(free=10_000))
+    with pytest.raises(GldError, match="too little disk space"):
+        write_shards(tmp_path, 0, 3, 3, 16, 16, SMALL)
+    write_shards(tmp_path, 0, 2, 3, 16, 16, SMALL)  # 8.9 kB
 
 
 def test_dataset_follows_the_content_of_its_photos_not_their_place(tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from gld_ros.training import stages, trainer
 from gld_ros.training.batches import open_rooms, to_batch
 from gld_ros.training.config import StageConfig, TrainConfig, read_config
 from gld_ros.training.run import run_stage
+from gld_ros.training.run_folder import Curve
 from gld_ros.training.stages import DiffusionStage
 from gld_ros.training.trainer import Trainer, learning_rate
 
@@ -184,6 +186,37 @@ def test_a_full_disk_keeps_the_old_checkpoint(chain, monkeypatch):
     with pytest.raises(GldError, match="free some space"):
         run_stage("rgb", config, resume=True)
     assert checkpoint.read_bytes() == before
+
+
+def test_too_little_space_is_said_before_anything_is_rendered(tmp_path, monkeypatch):
+    config = toy(tmp_path)
+    free = shutil.disk_usage(tmp_path)
+    model = sum(t.nbytes for t in skeleton(config.model).state_dict().values())
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: free._replace(free=2 * model))
+    with pytest.raises(
+        GldError, match=r"too little disk space: .* GB in .*rooms and .* GB in .*encoder will be written"
+    ):
+        run_stage("encoder", config)
+    assert not list((tmp_path / "rooms").glob("shard_*"))
+
+
+def test_a_curve_that_cannot_be_written_is_said_and_keeps_its_lines(tmp_path, monkeypatch):
+    curve = Curve(tmp_path / "curve.jsonl")
+    for step in (1, 2, 3):
+        curve.add(step, 0.5, {"loss": 1.0})
+    curve.trim(2)
+    assert losses(tmp_path) == {1: 1.0, 2: 1.0}
+
+    def full(*_args, **_kwargs):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "write_text", full)
+        with pytest.raises(GldError, match="No space left on device: free some space"):
+            curve.trim(1)
+    assert losses(tmp_path) == {1: 1.0, 2: 1.0}
+    with pytest.raises(GldError, match="free some space"):
+        Curve(tmp_path).add(1, 0.5, {})  # a folder
 
 
 def test_bad_numbers_skip_steps_and_then_stop(chain, tmp_path, monkeypatch):

@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from gld_ros.data.disk_space import require_space
 from gld_ros.data.rooms.motion import MotionConfig
 from gld_ros.data.rooms.render import RenderConfig, RenderedScene, render_scene
 from gld_ros.errors import GldError
@@ -116,18 +117,35 @@ def write_shards(
         raise GldError(f"{index} is damaged ({error}): delete {out} and render again") from error
     except OSError as error:
         raise GldError(f"cannot write rooms to {out}: {error}: choose a writable folder with free space") from error
+    require_space({out: missing_bytes(out, seed, scenes, views, width, height)})
     started, rendered = time.perf_counter(), 0
-    starts = range(seed, seed + scenes, SHARD_SCENES)
     with ThreadPoolExecutor(max(1, threads)) as pool:
-        for first in tqdm(starts, desc="rooms", unit="shard"):
-            shard = out / f"shard_{first:08d}"
-            numbers = range(first, min(first + SHARD_SCENES, seed + scenes))
-            if shard.exists() and len(open_shard(shard).rgb) >= len(numbers):
+        for shard, numbers in tqdm(_wanted_shards(out, seed, scenes), desc="rooms", unit="shard"):
+            if _holds(shard, numbers):
                 continue
             done = list(pool.map(lambda n: training_scene(n, views, width, height, config), numbers))
             _write_shard(shard, stack(done))
             rendered += len(done) * views
     return rendered / max(time.perf_counter() - started, 1e-9)
+
+
+def missing_bytes(out: Path, seed: int, scenes: int, views: int, width: int, height: int) -> int:
+    """Disk space of the rooms that ``write_shards`` would render."""
+    missing = sum(len(numbers) for shard, numbers in _wanted_shards(out, seed, scenes) if not _holds(shard, numbers))
+    return missing * views * (5 * width * height + 8 * (9 + 16))
+
+
+def _wanted_shards(out: Path, seed: int, scenes: int) -> list[tuple[Path, range]]:
+    """Folders of rooms seed .. seed + scenes - 1, and the rooms of each."""
+    end = seed + scenes
+    return [
+        (out / f"shard_{first:08d}", range(first, min(first + SHARD_SCENES, end)))
+        for first in range(seed, end, SHARD_SCENES)
+    ]
+
+
+def _holds(shard: Path, numbers: range) -> bool:
+    return shard.exists() and len(open_shard(shard).rgb) >= len(numbers)
 
 
 def _write_shard(shard: Path, arrays: SceneArrays) -> None:
