@@ -38,6 +38,7 @@ def join() -> None:
         if device().type == "cuda":
             torch.cuda.set_device(device())
         distributed.init_process_group("nccl" if device().type == "cuda" else "gloo")
+        _waiting()
 
 
 def wait() -> None:

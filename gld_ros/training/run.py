@@ -54,16 +54,18 @@ def _make_way(folders: list[Path], resume: bool, overwrite: bool, init_from: Pat
     """Nothing that took hours is lost without a word; what is to be overwritten cannot be taken for the new run's."""
     for folder in folders:
         check_writable(folder)
-        if overwrite:
-            if init_from is not None and folder.resolve() in init_from.resolve().parents:
-                raise GldError(f"--overwrite removes {init_from}, which is to be started from: move it elsewhere")
-            for trained in ("checkpoint.pt", "model.safetensors", "curve.jsonl"):
-                (folder / trained).unlink(missing_ok=True)
-        elif not resume and (folder / "checkpoint.pt").is_file():
+        trained = any((folder / file).is_file() for file in ("checkpoint.pt", "model.safetensors"))
+        if overwrite and init_from is not None and folder.resolve() in init_from.resolve().parents:
+            raise GldError(f"--overwrite removes {init_from}, which is to be started from: move it elsewhere")
+        if trained and not overwrite and not resume and folder.name != "statistics":
             raise GldError(
                 f"{folder} holds an earlier training of this stage: go on with --resume, start again with --overwrite "
                 "(which removes it), or set another 'out'"
             )
+    if overwrite:
+        for folder in folders:
+            for file in ("checkpoint.pt", "model.safetensors", "curve.jsonl"):
+                (folder / file).unlink(missing_ok=True)
 
 
 def _finished(path: Path, config: TrainConfig) -> bool:

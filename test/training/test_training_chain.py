@@ -232,16 +232,23 @@ def test_bad_numbers_skip_steps_and_then_stop(chain, tmp_path, monkeypatch):
     assert len(losses(tmp_path / "encoder")) == 6
 
 
-def test_an_earlier_training_is_not_lost_without_a_word(chain):
+def test_an_earlier_training_is_not_lost_without_a_word(chain, tmp_path):
     config, _ = chain
     folder = Path(config.out) / "level1"
     before = {name: (folder / name).read_bytes() for name in ("checkpoint.pt", "curve.jsonl")}
     for stage in ("level1", "all"):
         with pytest.raises(GldError, match="--resume, start again with --overwrite"):
             run_stage(stage, config)
-    with pytest.raises(GldError, match="move it elsewhere"):
-        run_stage("level1", config, init_from=folder / "model.safetensors", overwrite=True)
+    for stage in ("level1", "all"):
+        with pytest.raises(GldError, match="move it elsewhere"):
+            run_stage(stage, config, init_from=folder / "model.safetensors", overwrite=True)
+    assert (folder.parent / "encoder" / "checkpoint.pt").is_file()
     assert before == {name: (folder / name).read_bytes() for name in before}
+    only = tmp_path / "rgb" / "model.safetensors"  # its checkpoint was deleted to save space
+    only.parent.mkdir()
+    only.write_bytes((folder / "model.safetensors").read_bytes())
+    with pytest.raises(GldError, match="--resume, start again with --overwrite"):
+        run_stage("rgb", replace(config, out=str(tmp_path)), init_from=folder / "model.safetensors")
 
 
 def test_all_keeps_no_stage_of_another_configuration(chain):
