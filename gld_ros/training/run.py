@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -85,7 +86,7 @@ def _run(name: str, config: TrainConfig, resume: bool, init_from: Path | None) -
     folder = Path(config.out) / name
     if resume and (folder / "checkpoint.pt").is_file():
         return Trainer(make_stage(name, config, GldModel(config.model)), config, folder).run(resume=True)
-    model = _starting_model(name, config, init_from)
+    model = starting_model(name, config, init_from)
     if name == "statistics":
         figures = {} if processes.rank() else _statistics(model, config, folder)
         processes.wait()
@@ -101,8 +102,12 @@ def make_stage(name: str, config: TrainConfig, model: GldModel) -> TrainingStage
     return kinds.get(name, DiffusionStage)(name, config, model)
 
 
-def _starting_model(name: str, config: TrainConfig, init_from: Path | None) -> GldModel:
-    """What a stage starts from: a given file, else the latest earlier stage of the run, else new weights."""
+def starting_model(name: str, config: TrainConfig, init_from: Path | None) -> GldModel:
+    """What a stage starts from: a given file, else the latest earlier stage of the run, else new weights.
+
+    Sizes and numbers of views that a file was trained with may change. Raises GldError for other models than the
+    configuration's.
+    """
     if init_from is None:
         earlier = [Path(config.out) / s / "model.safetensors" for s in STAGES[: STAGES.index(name)]]
         init_from = next((path for path in reversed(earlier) if path.is_file()), None)
@@ -112,8 +117,10 @@ def _starting_model(name: str, config: TrainConfig, init_from: Path | None) -> G
         torch.manual_seed(config.seed)
         return GldModel(config.model)
     model = load_model(init_from)
-    if model.config != config.model:
+    seen = replace(model.config, trained_views=config.model.trained_views, trained_sizes=config.model.trained_sizes)
+    if seen != config.model:
         raise GldError(f"{init_from} is another model than the configuration describes: sizes or switches differ")
+    model.config = config.model
     if name in ("rgb", "level1", "cascade") and not (_measured(model, 0) and _measured(model, 1)):
         raise GldError(
             f"{init_from} has no measured statistics (mean 0 and variance 1 in every channel), so stage {name} would "

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from gld_ros.data.rooms.shards import SceneArrays
+from gld_ros.errors import GldError
 from gld_ros.model.checkpoint import load_model, save_model
 from gld_ros.model.dit import DiTInputs
 from gld_ros.model.gld_model import GldModel
@@ -19,7 +20,7 @@ from gld_ros.training.config import DataConfig, DiffusionLoss, StageConfig, Trai
 from gld_ros.training.latent_spaces import PixelSpace
 from gld_ros.training.latent_stages import Judges, PlainDiffusionStage, SpaceDiffusion
 from gld_ros.training.losses import noised_source
-from gld_ros.training.run import run_stage
+from gld_ros.training.run import run_stage, starting_model
 from gld_ros.training.stages import DiffusionStage
 
 FOLDER = Path(__file__).parents[2] / "config" / "train"
@@ -175,3 +176,13 @@ def test_only_a_shift_that_is_read_changes_the_digest() -> None:
     assert toy(loss).digest() != toy(DiffusionLoss()).digest()
     nano = read_config(FOLDER / "nano.yaml")
     assert replace(nano, diffusion=replace(nano.diffusion, shift=math.pi)).digest() == nano.digest()
+
+
+def test_further_training_may_see_more_views_but_not_another_model(tmp_path):
+    config = read_config(FOLDER / "nano.yaml")
+    save_model(tmp_path / "given.safetensors", GldModel(config.model))
+    more = replace(config, model=replace(config.model, trained_views=8))
+    assert starting_model("encoder", more, tmp_path / "given.safetensors").config == more.model
+    other = replace(config, model=replace(config.model, rgb=replace(config.model.rgb, layers=3)))
+    with pytest.raises(GldError, match="another model than the configuration describes"):
+        starting_model("encoder", other, tmp_path / "given.safetensors")
