@@ -38,7 +38,7 @@ class KeyframeSet:
 
     depths: list[ViewDepth]
     gains: torch.Tensor  # (V, 3) log exposure gains
-    points: NDArray[np.float64]  # (N, 3) triangulated and measured
+    points: sparse.PairPoints  # of all pairs, triangulated and measured
 
 
 @dataclass(frozen=True, eq=False)
@@ -158,23 +158,26 @@ class KeyframeCache:
                 self._sets.popitem(last=False)
         return made
 
-    def points(self, views: Sequence[PosedView]) -> NDArray[np.float64]:
-        """Triangulated and measured points of all views, (N, 3)."""
-        parts = [pair.points for pair in self._pairs_of(views)]
+    def points(self, views: Sequence[PosedView]) -> sparse.PairPoints:
+        """Triangulated and measured points of all views, and what all pairs say of distant ones."""
+        with self._lock:
+            pairs = [self._pair_points(a, b) for a, b in combinations(sorted(views, key=lambda v: v.key), 2)]
+        parts = [pair.points for pair in pairs]
         for view in views:
             if view.depth is not None:
                 camera = view.camera.resized(view.depth.shape[1], view.depth.shape[0])
                 parts.append(sparse.sensor_points(camera, view.depth))
-        return np.concatenate([np.zeros((0, 3)), *parts])
+        none = np.zeros((0, 3))
+        return sparse.PairPoints(
+            np.concatenate([none, *parts]), np.concatenate([none, *(pair.distant for pair in pairs)])
+        )
 
-    def depth_range(
-        self, camera: Camera, views: Sequence[PosedView], points: NDArray[np.float64]
-    ) -> tuple[float, float]:
+    def depth_range(self, camera: Camera, views: Sequence[PosedView], points: sparse.PairPoints) -> tuple[float, float]:
         """Near and far z-depth that ``camera`` may see; by its nearest view where it sees too few points."""
-        distant = np.concatenate([np.zeros((0, 3)), *(pair.distant for pair in self._pairs_of(views))])
-        wide = sparse.distant_range(distant, camera, sparse.baseline_range([v.camera for v in views]))
+        wide = sparse.distant_range(points.distant, camera, sparse.baseline_range([v.camera for v in views]))
         nearest = min(views, key=lambda v: (float(np.linalg.norm(v.camera.centre - camera.centre)), v.key))
-        return sparse.depth_range(points, camera, sparse.depth_range(points, nearest.camera, wide, margin=100.0))
+        by_nearest = sparse.depth_range(points.points, nearest.camera, wide, margin=100.0)
+        return sparse.depth_range(points.points, camera, by_nearest)
 
     def picture(self, view: PosedView, width: int, height: int) -> torch.Tensor:
         """The view's picture at another size, (3, height, width) on the device."""
@@ -214,10 +217,6 @@ class KeyframeCache:
         available = sum(_is_useful(view.camera, v.camera, inverse) for v in others)
         used = sum(_is_useful(view.camera, c, inverse) for c in known.sources)
         return known if used >= min(available, ENOUGH_SOURCES) else None
-
-    def _pairs_of(self, views: Sequence[PosedView]) -> list[sparse.PairPoints]:
-        with self._lock:
-            return [self._pair_points(a, b) for a, b in combinations(sorted(views, key=lambda v: v.key), 2)]
 
     def _pair_points(self, a: PosedView, b: PosedView) -> sparse.PairPoints:
         pair = (a.key, b.key)
