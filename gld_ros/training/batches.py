@@ -48,9 +48,9 @@ def generator(*keys: int | str) -> np.random.Generator:
 def open_rooms(config: TrainConfig) -> RoomShards:
     """The training rooms, rendered first where they are missing. Raises GldError for seeds of the test rooms."""
     data = config.data
-    if data.seed < 0 or data.seed + data.scenes > frozen.FIRST_SEED:
+    if data.seed + data.scenes > frozen.FIRST_SEED:
         raise GldError(
-            f"data.seed {data.seed} with {data.scenes} scenes: must lie in 0 to {frozen.FIRST_SEED - 1}, the rooms "
+            f"data.seed {data.seed} with {data.scenes} scenes: must lie below {frozen.FIRST_SEED}, the rooms "
             "beyond are for tests"
         )
     rendering = RenderConfig(photos=data.photos, furniture=data.furniture)
