@@ -29,6 +29,7 @@ PRESETS = {
 FASTEST = "fast"
 
 FEW_UPDATES = 8  # a model whose own sampler has no more was trained for few
+FULL_UPDATES = 4  # of such a model at its best
 
 
 @dataclass(frozen=True)
@@ -58,14 +59,12 @@ def network_presets(config: ModelConfig) -> dict[str, NetworkPreset]:
     reference = NetworkPreset(plain, plain, "reference", keep_features=False, decode_conditions=True)
     own = config.sampler
     if own.points - 1 <= FEW_UPDATES:
-        # One update, as trained for, is the expected picture: the truest pixel by pixel, and soft. Several draw one of
-        # the possible pictures; a small shift gives them to small times, where detail forms.
-        detail = replace(own, points=7, shift=0.5, guidance=1.0, solver="dpmpp_2m", last=0.0)
+        own = replace(own, guidance=1.0)
         return {
             "reference": reference,
-            "full": _one_sampler(detail, "full"),
-            "balanced": _one_sampler(replace(own, guidance=1.0), "balanced"),
-            "fast": _one_sampler(replace(own, guidance=1.0), "fast"),
+            "full": _one_sampler(replace(own, points=max(own.points, FULL_UPDATES + 1)), "full"),
+            "balanced": _one_sampler(own, "balanced"),
+            "fast": _one_sampler(replace(own, points=own.points // 2 + 1), "fast"),
         }
     # A second-order solver on the same shift; few updates end at the data, for their last step is long anyway.
     quick = replace(own, solver="dpmpp_2m", last=0.0)
@@ -93,7 +92,8 @@ def _plain_sampler(config: ModelConfig) -> SamplerConfig:
     width, height = config.trained_sizes[0]
     patch = config.encoder.patch
     latent = config.level1.latent_channels * (height // patch) * (width // patch)
-    return SamplerConfig(shift=math.sqrt(latent * config.trained_views / 4096))
+    shift = math.sqrt(latent * config.trained_views / 4096)
+    return SamplerConfig(shift=shift, temperature=config.sampler.temperature)
 
 
 UNKNOWN_RATE = 1e-9  # s per plane and pixel before anything was measured: below what any machine reaches

@@ -118,7 +118,8 @@ def test_clock_ends_a_stage_early_and_the_result_says_so(
 ) -> None:
     """The machine turns slow after the plan was made."""
     monkeypatch.setattr(Deadline, "hurry", lambda self, stage, step, steps: step == (2 if stage == "level1" else 0))
-    result = engine.synthesize(scene[0], dataclasses.replace(scene[1], time_budget_s=1000.0))
+    request = dataclasses.replace(scene[1], preset="balanced", time_budget_s=1000.0)
+    result = engine.synthesize(scene[0], request)
     assert result.updates == (3, 1)
     assert result.status == Status.OK
 

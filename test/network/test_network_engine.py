@@ -182,10 +182,9 @@ def test_cancel_takes_effect_within_one_update(
     engine: NetworkEngine, views: list[PosedView], request_: Request
 ) -> None:
     seen: list[str] = []
+    request = replace(request_, preset="balanced")  # which has several
     with pytest.raises(GldError, match="cancelled before update 2") as caught:
-        engine.synthesize(
-            views, request_, lambda p: seen.append(f"{p.stage}{p.step}"), lambda: seen[-1:] == ["level10"]
-        )
+        engine.synthesize(views, request, lambda p: seen.append(f"{p.stage}{p.step}"), lambda: seen[-1:] == ["level10"])
     assert caught.value.status == Status.CANCELLED
     assert seen[-1] == "level10"
 
