@@ -12,7 +12,7 @@ from typing import Literal
 import yaml
 
 from gld_ros.errors import GldError
-from gld_ros.model.config import ModelConfig, check_ranges, config_from_dict
+from gld_ros.model.config import ModelConfig, SamplerConfig, check_ranges, config_from_dict
 from gld_ros.training.depth_noise import DepthNoise
 
 STAGES = ("encoder", "statistics", "rgb", "level1", "cascade")
@@ -85,13 +85,14 @@ class DiffusionLoss:
 
     The defaults are those of GLD specification section 11: velocity, uniform time under the shift, all views of a
     scene, no warp. ``data`` prediction, which only small models have, is weighted 1 / max(t, min_time)^2, with
-    t = 1 - sigmoid(N(-0.6, 1)) and a share of ``pure_noise`` at t = 1.
+    t = sigmoid(N(*time_logit)) and a share of ``pure_noise`` at t = 1.
     """
 
     conditions: tuple[int, int] = (1, 4)
     targets: tuple[int, int] | None = None  # None: all other views of the scene
     shift: float = math.sqrt(768 * 16 * 16 * 8 / 4096)  # of velocity's times: 19.60, where sampling has 31.18
     min_time: float = 0.3
+    time_logit: tuple[float, float] = (0.6, 1.0)  # mean and standard deviation of data prediction's log odds of t
     pure_noise: float = 0.15
     drop_cameras: float = 0.1  # share of the scenes that train without cameras, for guidance
     warp_depth: tuple[float, float] = (0.0, 0.0)  # shares of steps that warp with the model's own depth and with
@@ -105,11 +106,13 @@ class DiffusionLoss:
     def __post_init__(self) -> None:
         check_ranges(self, conditions=(1, math.inf), targets=(1, math.inf), min_time=(1e-3, 1))
         check_ranges(self, pure_noise=(0, 1), drop_cameras=(0, 1), warp_depth=(0, 1), nearest_first=(0, 1))
-        check_ranges(self, shift=(1e-3, 1e6))
+        check_ranges(self, shift=(1e-3, 1e6), time_logit=(-10, 10))
         check_ranges(self, source_noise=(0, 10), pixel_share=(0, 1), hole_weight=(0, 1e6), condition_weight=(0, 1e6))
         for name, (fewest, most) in (("conditions", self.conditions), ("targets", self.targets or (1, 1))):
             if fewest > most:
                 raise GldError(f"{name} is [{fewest}, {most}], must be [fewest, most]: swap them")
+        if self.time_logit[1] < 0:
+            raise GldError(f"time_logit is {self.time_logit}: the second is a standard deviation, must not be below 0")
         if sum(self.warp_depth) > 1:
             raise GldError(
                 f"the shares of warp_depth {self.warp_depth} sum to {sum(self.warp_depth):g}, must not exceed 1"
@@ -185,6 +188,10 @@ class TrainConfig:
         transformers = (self.model.level1, self.model.cascade)
         if all(part is None or part.prediction == "data" for part in transformers):  # nor one that nothing reads
             del fields["diffusion"]["shift"]
+        if self.diffusion.time_logit == DiffusionLoss().time_logit:
+            del fields["diffusion"]["time_logit"]
+        if self.model.sampler.temperature == SamplerConfig().temperature:
+            del fields["model"]["sampler"]["temperature"]
         if self.model.encoder.pose_input == "none":  # nor does a switch that is off change any
             del fields["model"]["encoder"]["pose_input"]
         for stage in ("encoder", "rgb", "level1", "cascade"):

@@ -153,7 +153,7 @@ class PlainDiffusionStage(SpaceStage):
             inputs = inputs.unconditional(dit.config, dropped.to(batch.rgb.device))
             data = self.model.space.encode(batch.rgb)
             if dit.config.prediction == "data":
-                t = diffusion_time(len(data), loss.pure_noise, rng)
+                t = diffusion_time(len(data), loss.time_logit, loss.pure_noise, rng)
             else:
                 t = shifted_time(len(data), loss.shift, rng)
             t, noise = t.to(data.device), self.noise(batch, rng)

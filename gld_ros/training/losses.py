@@ -69,9 +69,9 @@ def ray_loss(output: DepthOutput, batch: Batch, weights: EncoderLoss) -> Tensor:
     return error.mean() + weights.confidence * confidence_loss(output.ray_conf, error)
 
 
-def diffusion_time(scenes: int, pure_noise: float, rng: torch.Generator) -> Tensor:
-    """Times for data prediction, (scenes,): t = 1 - sigmoid(N(-0.6, 1)), some exactly 1."""
-    t = 1 - torch.sigmoid(torch.randn(scenes, generator=rng) - 0.6)
+def diffusion_time(scenes: int, logit: tuple[float, float], pure_noise: float, rng: torch.Generator) -> Tensor:
+    """Times for data prediction, (scenes,): t = sigmoid(N(mean, deviation)) with ``logit``'s, some exactly 1."""
+    t = 1 - torch.sigmoid(logit[1] * torch.randn(scenes, generator=rng) - logit[0])
     return torch.where(torch.rand(scenes, generator=rng) < pure_noise, torch.ones(scenes), t)
 
 

@@ -200,7 +200,7 @@ class DiffusionStage(TrainingStage):
             data = self.model.stage_latents(truth, self.kind)
             noise = torch.randn(data.shape, generator=rng).to(device)
             if dit.config.prediction == "data":
-                t = diffusion_time(len(data), loss.pure_noise, rng)
+                t = diffusion_time(len(data), loss.time_logit, loss.pure_noise, rng)
             else:
                 t = shifted_time(len(data), loss.shift, rng)
             t = t.to(device)

@@ -19,7 +19,7 @@ from gld_ros.training.batches import Batch, draw_diffusion
 from gld_ros.training.config import DataConfig, DiffusionLoss, StageConfig, TrainConfig, read_config
 from gld_ros.training.latent_spaces import PixelSpace
 from gld_ros.training.latent_stages import Judges, PlainDiffusionStage, SpaceDiffusion
-from gld_ros.training.losses import noised_source
+from gld_ros.training.losses import diffusion_time, noised_source
 from gld_ros.training.run import run_stage, starting_model
 from gld_ros.training.stages import DiffusionStage
 
@@ -154,6 +154,15 @@ def test_all_views_of_a_scene_are_drawn_by_default() -> None:
     drawn = [draw_diffusion(NoRooms(), config, "level1", step) for step in range(20)]  # type: ignore[arg-type]
     assert {b.rgb.shape[1] for b in drawn} == {8}
     assert {b.cond_num for b in drawn} == {1, 2, 3, 4}
+
+
+def test_data_prediction_draws_its_times_around_the_logit() -> None:
+    """Half of the times lie above the sigmoid of the mean, 84 % below that of the mean and one deviation."""
+    t = diffusion_time(4000, (1.5, 1.2), 0.0, torch.Generator().manual_seed(0))
+    assert float((t > 1 / (1 + math.exp(-1.5))).float().mean()) == pytest.approx(0.5, abs=0.03)
+    assert float((t < 1 / (1 + math.exp(-2.7))).float().mean()) == pytest.approx(0.841, abs=0.03)
+    noise = diffusion_time(4000, (1.5, 1.2), 0.4, torch.Generator().manual_seed(0)) == 1
+    assert float(noise.float().mean()) == pytest.approx(0.4, abs=0.03)
 
 
 @pytest.mark.parametrize(

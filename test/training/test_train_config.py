@@ -28,6 +28,8 @@ def changed(folder: Path, text: str) -> TrainConfig:
         ("diffusion: {targets: [3, 2]}", r"targets is \[3, 2\]"),
         ("diffusion: {min_time: 0}", "min_time is 0.0"),
         ("diffusion: {pure_noise: 3}", "pure_noise is 3"),
+        ("diffusion: {time_logit: [0, -1]}", "the second is a standard deviation"),
+        ("diffusion: {time_logit: [99, 1]}", "time_logit is"),
         ("diffusion: {warp_depth: [-0.5, 0.9]}", "warp_depth"),
         ("diffusion: {warp_depth: [0.6, 0.6]}", "sum to 1.2"),
         ("diffusion: {drop_cameras: -1}", "drop_cameras is -1"),
