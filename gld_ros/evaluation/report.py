@@ -17,6 +17,7 @@ TERMINAL = (
     "gradient_energy_holes_ratio", "depth_absrel", "depth_delta1", "spearman_holes", "pnp_recovered", "pnp_deg",
     "pnp_centre_share",
 )  # fmt: skip
+NAMES, WIDEST_NUMBER = 17, 5  # characters of the terminal's table
 
 
 def metrics(sets: Sequence[EvaluatedSet], config: dict[str, Any], revision: str) -> dict[str, Any]:
@@ -55,12 +56,14 @@ def text_table(evaluated: EvaluatedSet, figures: Table) -> str:
     """The main figures of a set for a terminal, and where composing did harm."""
     rows = ordered(figures)
     columns = [c for c in COLUMNS if c[0] in TERMINAL and any(row.get(c[0]) is not None for row in rows.values())]
-    lines = [
-        f"{evaluated.name} ({count(evaluated)}, the engine took {evaluated.seconds:.1f} s)",
-        "  " + " " * 16 + "".join(f"{c[1]:>{len(c[1]) + 3}}" for c in columns),
-    ]
+    titles = [c[1].split() for c in columns]  # a word a line, so that a table of twelve columns fits a terminal
+    widths = [max(WIDEST_NUMBER, *map(len, words)) + 2 for words in titles]
+    height = max((len(words) for words in titles), default=0)
+    lines = [f"{evaluated.name} ({count(evaluated)}, the engine took {evaluated.seconds:.1f} s)"]
+    for line in zip(*([""] * (height - len(words)) + words for words in titles), strict=True):
+        lines.append(" " * NAMES + "".join(f"{word:>{width}}" for word, width in zip(line, widths, strict=True)))
     for name, row in rows.items():
-        cells = (f"{number(row.get(c[0]), c[2]):>{len(c[1]) + 3}}" for c in columns)
-        lines.append(f"  {name:<16}{''.join(cells)}")
+        cells = (f"{number(row.get(c[0]), c[2]):>{width}}" for c, width in zip(columns, widths, strict=True))
+        lines.append(f"  {name:<{NAMES - 2}}{''.join(cells)}")
     worse = harm(figures)
     return "\n".join([*lines, *([f"  WORSE: {worse}"] if worse else [])])

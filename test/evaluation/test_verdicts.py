@@ -1,9 +1,13 @@
 """Figures in words: losses, harm and goals."""
 
+import re
+
 import pytest
 
+from gld_ros.evaluation.evaluate import EvaluatedSet
 from gld_ros.evaluation.predictors import in_order
-from gld_ros.evaluation.verdicts import GOALS, fair, goal_line, goal_rows, harm, losses
+from gld_ros.evaluation.report import text_table
+from gld_ros.evaluation.verdicts import COLUMNS, GOALS, fair, goal_line, goal_rows, harm, losses
 
 
 def test_the_best_better_baseline_is_named_once_per_figure():
@@ -73,3 +77,14 @@ def test_goals_are_leads_or_figures():
     assert [r["met"] for t, r in rows.items() if "perceptual" in t] == [True]
     assert len(rows) == 6  # the others have a figure missing
     assert goal_line(holes).startswith("MISSED the same inside holes (pull-push), dB: 1.00 (wanted >= 4)")
+
+
+def test_terminal_table_is_aligned_and_narrow():
+    """Every column of a full table ends under its title's last word, and all of them fit 150 characters."""
+    row = {key: 0.123456 for key, *_ in COLUMNS}
+    lines = text_table(EvaluatedSet("rooms", [], seconds=1.0), {"composed": row, "classical": row}).splitlines()
+    assert lines[0] == "rooms (0 views, the engine took 1.0 s)"
+    assert {len(line) for line in lines[1:]} == {len(lines[-1])}
+    assert len(lines[-1]) <= 150
+    ends = [cell.end() for cell in re.finditer(r"\S+", lines[-1])][1:]
+    assert [lines[-3][:end].split()[-1] for end in ends[:3]] == ["PSNR", "SSIM", "perceptual"]
