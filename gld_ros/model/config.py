@@ -173,13 +173,12 @@ class SamplerConfig:
     guidance_interval: tuple[float, float] = (0.0, 1.0)  # times t within which guidance is applied
     encoder_every: int = 1  # run the transformer's narrow half for every n-th evaluation only
     start: float = 1.0  # below 1: start from a guess mixed with this share of noise
-    temperature: float = 1.0  # standard deviation of the starting noise; below 1: likelier pictures that differ less
     reuse: bool = True  # compute what no update changes once; False repeats it, with equal results
 
     def __post_init__(self) -> None:
         if self.points < 2:
             raise GldError(f"sampler points is {self.points}, must be at least 2 (one update)")
-        check_ranges(self, guidance=(-1e3, 1e3), temperature=(0, 2))
+        check_ranges(self, guidance=(-1e3, 1e3))
         if not self.shift > 0:
             raise GldError(f"sampler shift is {self.shift}, must be above 0")
         if not 0 <= self.last < 1:

@@ -107,7 +107,7 @@ def sample(
     """Integrate the flow from noise; returns the state at the last grid point, (B, V, D, h, w) fp32.
 
     Args:
-        noise: (B, V, D, h, w), standard normal; the temperature scales it.
+        noise: (B, V, D, h, w), standard normal.
         hurry: asked before each update; when it says yes this update goes straight to the end of the grid.
         guess: latents that a start below time 1 mixes with the noise; not read at time 1.
     """
@@ -120,7 +120,7 @@ def sample(
         t = on_device[point].expand(len(x))
         return guided_velocity(x, t, embedded[point : point + 1], _is_guided(config, times[point]))
 
-    x = config.temperature * noise.float()
+    x = noise.float()
     if config.start < 1:
         if guess is None:
             raise GldError(f"sampler start is {config.start}, below 1: a guess of the latents must be given")

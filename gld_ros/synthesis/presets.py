@@ -92,8 +92,7 @@ def _plain_sampler(config: ModelConfig) -> SamplerConfig:
     width, height = config.trained_sizes[0]
     patch = config.encoder.patch
     latent = config.level1.latent_channels * (height // patch) * (width // patch)
-    shift = math.sqrt(latent * config.trained_views / 4096)
-    return SamplerConfig(shift=shift, temperature=config.sampler.temperature)
+    return SamplerConfig(shift=math.sqrt(latent * config.trained_views / 4096))
 
 
 UNKNOWN_RATE = 1e-9  # s per plane and pixel before anything was measured: below what any machine reaches

@@ -12,7 +12,7 @@ from typing import Literal
 import yaml
 
 from gld_ros.errors import GldError
-from gld_ros.model.config import ModelConfig, SamplerConfig, check_ranges, config_from_dict
+from gld_ros.model.config import ModelConfig, check_ranges, config_from_dict
 from gld_ros.training.depth_noise import DepthNoise
 
 STAGES = ("encoder", "statistics", "rgb", "level1", "cascade")
@@ -190,8 +190,6 @@ class TrainConfig:
             del fields["diffusion"]["shift"]
         if self.diffusion.time_logit == DiffusionLoss().time_logit:
             del fields["diffusion"]["time_logit"]
-        if self.model.sampler.temperature == SamplerConfig().temperature:
-            del fields["model"]["sampler"]["temperature"]
         if self.model.encoder.pose_input == "none":  # nor does a switch that is off change any
             del fields["model"]["encoder"]["pose_input"]
         for stage in ("encoder", "rgb", "level1", "cascade"):

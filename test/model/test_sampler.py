@@ -50,16 +50,6 @@ def error_of(solver: str, points: int) -> float:
     return abs(float(end) - math.hypot(t, (1 - t) * SPREAD))
 
 
-@pytest.mark.parametrize("temperature", [0.0, 0.5, 1.0])
-def test_temperature_scales_the_starting_noise(temperature: float) -> None:
-    """The Gaussian flow is linear, so its end is proportional to its start."""
-    ends = [
-        sample(GaussianFlow(), SimpleNamespace(), torch.ones(1, 1, 1, 1, 1), SamplerConfig(9, 2.0, 1.0, temperature=t))  # type: ignore[arg-type]
-        for t in (1.0, temperature)
-    ]
-    torch.testing.assert_close(ends[1], temperature * ends[0])
-
-
 @pytest.mark.parametrize(("solver", "order"), [("euler", 1), ("heun", 2), ("dpmpp_2m", 2)])
 def test_order_of_solvers(solver: str, order: int) -> None:
     gain = math.log2(error_of(solver, 65) / error_of(solver, 129))
@@ -228,8 +218,6 @@ def test_warm_start_begins_at_the_guess(small_model: GldModel) -> None:
         ({"encoder_every": 2, "reuse": False}, "needs reuse"),
         ({"start": 0.01}, "start is 0.01"),
         ({"start": 1.5}, "start is 1.5"),
-        ({"temperature": 2.5}, "temperature is 2.5"),
-        ({"temperature": math.nan}, "temperature is nan"),
     ],
 )
 def test_bad_sampler_settings(changes: dict[str, object], words: str) -> None:

@@ -54,13 +54,12 @@ def test_small_model_has_the_plain_path_too() -> None:
 
 
 def test_few_updates_grow_with_the_preset() -> None:
-    """A model trained for few updates: its own sampler in the middle, its temperature everywhere."""
-    own = SamplerConfig(points=3, shift=16.0, guidance=1.0, last=0.0, temperature=0.5)
+    """A model trained for few updates: its own sampler in the middle."""
+    own = SamplerConfig(points=3, shift=16.0, guidance=1.0, last=0.0)
     presets = network_presets(small_config(trained_sizes=((504, 280),), sampler=own))
     updates = {name: presets[name].level1.points - 1 for name in ("full", "balanced", "fast")}
     assert updates == {"full": 4, "balanced": 2, "fast": 1}
     assert presets["balanced"].level1 == own
-    assert {preset.level1.temperature for preset in presets.values()} == {0.5}
 
 
 def small_request(model: GldModel, **changes: object) -> GldRequest:

@@ -308,7 +308,8 @@ def test_learning_rate_warms_up_stays_and_falls():
 
 
 @pytest.mark.parametrize(
-    "name", ["nano", "nano_latents", "tiny64", "tiny", "tiny_more", "tiny_colours", "tiny_most", "tiny_last", "released"]
+    "name",
+    ["nano", "nano_latents", "tiny64", "tiny", "tiny_more", "tiny_colours", "tiny_most", "tiny_last", "released"],
 )
 def test_shipped_configurations_are_readable(name):
     assert read_config(NANO.with_name(f"{name}.yaml")).name == name.split("_")[0]
